@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Everything a developer runs. `make demo` and `make test` set up what they need by themselves, as root on Debian.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON := /usr/bin/python3
+VENV := .dev/venv
+export ANSIBLE_CONFIG := $(CURDIR)/tests/ansible.cfg
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.dev/collections
+export ANSIBLE_HOME := $(CURDIR)/.dev/ansible
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PY_COLORS := 0
+
+say = printf '\n==> %s\n' "$(1)"
+
+.PHONY: help
+help: ## Show what can be run
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+.PHONY: setup
+setup: ## Install packages, virtual environments and the link that makes this checkout importable
+	@tests/tools/packages.sh
+	@$(PYTHON) tests/tools/venv.py main floor units
+	@$(PYTHON) tests/tools/collection_path.py >/dev/null
+
+.PHONY: demo
+demo: ## A throw-away provider and a server: configure, log in, send, prove arrival, explain a broken login
+	@tests/tools/packages.sh
+	@$(PYTHON) tests/tools/venv.py main
+	@$(PYTHON) tests/tools/collection_path.py >/dev/null
+	@$(PYTHON) tests/demo/demo.py
+
+.PHONY: test
+test: setup lint units sanity scenarios system ## Everything that CI checks
+
+.PHONY: test-fast
+test-fast: setup lint units ## The inner loop: linters and unit tests
+
+.PHONY: lint
+lint: ## ruff, mypy, ansible-lint, shellcheck, changelog
+	@$(call say,ruff)
+	@ruff check .
+	@$(call say,mypy)
+	@tests/tools/mypy.sh
+	@$(call say,ansible-lint)
+	@ansible-lint --offline --strict
+	@$(call say,shellcheck)
+	@shellcheck tests/tools/*.sh .ci/run
+	@$(call say,changelog)
+	@antsibull-changelog lint
+
+.PHONY: units
+units: ## Unit tests, on every Python from 3.8 on that this machine has
+	@$(call say,unit tests with $$(ansible --version | head -n 1))
+	@$(VENV)/bin/python -m pytest --quiet --numprocesses=2
+	@$(call say,unit tests with $$(.dev/venv-floor/bin/ansible --version | head -n 1))
+	@.dev/venv-floor/bin/python -m pytest --quiet --numprocesses=2
+	@for python in .dev/venv-units-*; do \
+	  $(call say,unit tests of module_utils on Python $${python##*-}); \
+	  $$python/bin/python -m pytest --quiet -p no:cacheprovider tests/unit/plugins/module_utils; \
+	done
+
+.PHONY: sanity
+sanity: ## ansible-test sanity on both supported lines of ansible-core
+	@$(call say,ansible-test sanity with $$(ansible --version | head -n 1))
+	@tests/tools/sanity.sh $(VENV)
+	@[ "$$(readlink -f .dev/venv-floor)" = "$$(readlink -f $(VENV))" ] || { \
+	  $(call say,ansible-test sanity with $$(.dev/venv-floor/bin/ansible --version | head -n 1)); \
+	  tests/tools/sanity.sh .dev/venv-floor; }
+
+.PHONY: scenarios
+scenarios: ## Molecule scenarios on Debian 11, 12 and 13 against a real provider
+	@$(call say,molecule scenarios)
+	@molecule test --all
+
+.PHONY: system
+system: ## Check-mode truth, secrets, bad input and the built collection, in the rig
+	@$(call say,system tests)
+	@$(VENV)/bin/python -m pytest --quiet tests/system
+
+.PHONY: bench
+bench: setup ## Steady-state time of the role against a facts-only play, as ratios
+	@$(PYTHON) tests/bench/bench.py
+
+.PHONY: clean
+clean: ## Remove every lab and what the checkout keeps in .dev
+	@$(PYTHON) tests/rig/rig.py down --all
+	@rm -rf .dev tests/output
