@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fixtures for everything that talks SMTP."""
+
+from __future__ import annotations
+
+import sys
+import typing as t
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "_support"))
+
+from smtp_server import Certificates  # noqa: E402  (needs the path set above)
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Certificates of every sort, made once per run."""
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def relay() -> t.Callable[..., t.Dict[str, t.Any]]:
+    """Makes a complete relay entry for a server on loopback."""
+    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.relay import normalise_relays
+
+    def make(port: int, tls: str = "implicit", **fields: t.Any) -> t.Dict[str, t.Any]:
+        return normalise_relays([{"name": "primary", "host": "127.0.0.1", "port": port, "tls": tls, **fields}])[0]
+
+    return make

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The certificate reader against certificates of openssl(1), and against damage."""
+
+from __future__ import annotations
+
+import random
+import ssl
+import subprocess
+import typing as t
+
+import pytest
+from smtp_server import Certificates
+
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import x509
+
+
+@pytest.fixture(scope="module")
+def der(certificates: Certificates) -> bytes:
+    return certificates.der(
+        "/C=DE/O=Beispiel \u00fc GmbH/OU=Mail/CN=smtp.example.net", "DNS:smtp.example.net,DNS:*.example.net,IP:192.0.2.1,IP:2001:db8::1,email:a@b.c"
+    )
+
+
+def test_it_reads_what_openssl_wrote(der: bytes, tmp_path: t.Any) -> None:
+    certificate = x509.parse(der)
+
+    assert certificate.names == ["smtp.example.net", "*.example.net", "192.0.2.1", "2001:db8::1"]
+    assert certificate.subject == certificate.issuer == "C=DE, O=Beispiel \u00fc GmbH, OU=Mail, CN=smtp.example.net"
+    path = tmp_path / "x.der"
+    path.write_bytes(der)
+    printed = subprocess.run(
+        ["openssl", "x509", "-inform", "DER", "-in", str(path), "-noout", "-dates"], check=True, capture_output=True, text=True
+    ).stdout
+    dates = dict(line.split("=", 1) for line in printed.splitlines())
+    assert certificate.not_before.timestamp() == ssl.cert_time_to_seconds(dates["notBefore"])
+    assert certificate.not_after.timestamp() == ssl.cert_time_to_seconds(dates["notAfter"])
+
+
+def test_the_common_name_counts_where_there_is_no_other(certificates: Certificates) -> None:
+    assert x509.parse(certificates.der("/CN=old.example.net", "")).names == ["old.example.net"]
+
+
+def test_dates_after_2049_are_of_another_kind(certificates: Certificates) -> None:
+    der = certificates.der("/CN=x", "", days=20000)
+
+    assert x509.parse(der).not_after.year > 2070
+
+
+def test_years_before_2000(der: bytes) -> None:
+    """UTCTime has two digits: 50 to 99 are of the last century."""
+    year = x509.parse(der).not_before.strftime("%y").encode()
+
+    assert x509.parse(der.replace(b"\x17\x0d" + year, b"\x17\x0d99", 1)).not_before.year == 1999
+
+
+def test_control_bytes_in_names_are_escaped(der: bytes) -> None:
+    names = x509.parse(der.replace(b"smtp.example.net", b"\x1b[2J\x00mple.net\n!!")).names
+
+    assert names[0] == r"\x1b[2J\x00mple.net\x0a!!"
+
+
+def test_damage_gives_an_error_or_a_result_and_never_anything_else(der: bytes) -> None:
+    source = random.Random(509)
+    for _ in range(5000):
+        damaged = bytearray(der)
+        for _ in range(source.randrange(1, 4)):
+            damaged[source.randrange(len(damaged))] = source.choice((0, 0x30, 0x7F, 0x80, 0x84, 0xFF, source.randrange(256)))
+        try:
+            certificate = x509.parse(bytes(damaged))
+        except ValueError:
+            continue
+        assert all(name.isprintable() and len(name) < 300 for name in certificate.names)
+
+
+def test_every_cut_is_an_error(der: bytes) -> None:
+    for size in range(len(der)):
+        with pytest.raises(ValueError):
+            x509.parse(der[:size])
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\x30", b"\x30\x80", b"\x30\x84\xff\xff\xff\xff", b"\x31\x00", b"\x30\x00", b"\x30" * 500, b"\x30\x82\x01\x00" * 200]
+)
+def test_what_is_no_certificate_is_an_error(data: bytes) -> None:
+    with pytest.raises(ValueError):
+        x509.parse(data)
+
+
+def test_a_certificate_that_is_too_large_is_not_read(der: bytes) -> None:
+    with pytest.raises(ValueError, match="larger"):
+        x509.parse(der + b"\0" * x509.MAX_SIZE)
+
+
+def test_thousands_of_names_are_cut(certificates: Certificates) -> None:
+    der = certificates.der("/CN=x", ",".join(f"DNS:n{number}.example.net" for number in range(300)))
+
+    assert len(x509.parse(der).names) == x509.MAX_NAMES

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module as Ansible runs it: a process with its arguments on standard input."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+import types
+import typing as t
+
+import pytest
+
+pytest.importorskip("ansible")
+
+import yaml
+from smtp_server import HOST, PASSWORD, USERNAME, Certificates, Server, conversation
+
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.relay import RelayError
+from ansible_collections.outpost.smtp.plugins.modules import smtp_auth_info
+
+Answer = t.Dict[str, t.Any]
+
+
+def run(arguments: Answer, check_mode: bool = False) -> Answer:
+    """Run the module and return what it printed; anything on standard error is a failure."""
+    wrapped = {"ANSIBLE_MODULE_ARGS": {**arguments, "_ansible_check_mode": check_mode}}
+    done = subprocess.run(
+        [sys.executable, smtp_auth_info.__file__], input=json.dumps(wrapped), capture_output=True, text=True, timeout=30, env=environment()
+    )
+    assert "Traceback" not in done.stdout + done.stderr
+    for secret in (PASSWORD, base64.b64encode(f"\0{USERNAME}\0{PASSWORD}".encode()).decode()):
+        assert secret not in done.stdout + done.stderr
+    answer = json.loads(done.stdout)
+    assert done.returncode == (1 if answer.get("failed") else 0)
+    return t.cast(Answer, answer)
+
+
+def check(parameters: Answer) -> None:
+    """Let the module look at *parameters* that are wrong; it has no way to go on."""
+    smtp_auth_info.run(t.cast(t.Any, types.SimpleNamespace(params={"timeout": 30.0, "ehlo_name": None, "on_failure": "fail", **parameters})))
+
+
+def environment() -> t.Dict[str, str]:
+    return {"PYTHONPATH": ":".join(sys.path), "LC_ALL": "C.UTF-8"}
+
+
+def entry(port: int, certificates: Certificates, **fields: t.Any) -> Answer:
+    return {
+        "host": HOST,
+        "port": port,
+        "tls": "implicit",
+        "username": USERNAME,
+        "password": PASSWORD,
+        "ca_file": certificates.ca_file,
+        **fields,
+    }
+
+
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_success_is_never_changed(certificates: Certificates, check_mode: bool) -> None:
+    with Server(conversation(tls="implicit", context=certificates.good())) as server:
+        answer = run({"relays": [entry(server.port, certificates, name="primary")]}, check_mode)
+        server.settle()
+
+    assert answer["ok"] is True and answer["changed"] is False and answer["diagnosis"] is None
+    assert answer["results"][0]["name"] == "primary" and answer["results"][0]["auth"]["code"] == 235
+    assert server.auth_attempts == 1
+
+
+def test_failure_says_what_to_do_and_returns_all_that_was_learned(certificates: Certificates) -> None:
+    with Server(conversation(tls="implicit", context=certificates.good())) as server:
+        relays = [entry(server.port, certificates, name="good"), entry(server.port, certificates, name="bad", password="not-this-one")]
+        answer = run({"relays": relays})
+
+    assert answer["failed"] and answer["ok"] is False
+    assert answer["msg"].startswith(f"1 of 2 relays failed, first: {HOST}:{server.port} refuses the user name or password: 535 5.7.8")
+    assert answer["msg"].endswith("[auth_bad_credentials]") and answer["diagnosis"]["remedy"] in answer["msg"]
+    assert [result["ok"] for result in answer["results"]] == [True, False]
+    assert answer["diagnosis"] == answer["results"][1]["diagnosis"]
+
+
+def test_a_failure_can_be_reported_only(certificates: Certificates) -> None:
+    with Server(conversation(tls="implicit", context=certificates.wrong_name())) as server:
+        answer = run({"relays": [entry(server.port, certificates)], "on_failure": "report"})
+
+    assert "failed" not in answer and answer["ok"] is False and answer["diagnosis"]["code"] == "tls_name_mismatch"
+
+
+@pytest.mark.parametrize(
+    ("relays", "message"),
+    [
+        ([], "relays: is empty"),
+        ([{"host": "a b"}], "relays[0] (a b).host"),
+        ([{"host": "mx.example.net"}, {"name": "second", "host": "mx.example.net", "port": 0}], "relays[1] (second).port"),
+        ([{"host": "mx.example.net", "username": "u"}], "relays[0] (mx.example.net).password"),
+        ([{"host": "mx.example.net", "port": 465, "tls": "starttls"}], "relays[0] (mx.example.net).tls"),
+        ([{"host": "mx.example.net", "username": "u", "password": PASSWORD + "\n"}], "relays[0] (mx.example.net).password"),
+        ([{"host": "mx.example.net", "username": "u", "password": PASSWORD, "port": 25, "tls": "none"}], "relays[0] (mx.example.net).tls"),
+    ],
+)
+def test_wrong_relays_are_named_before_anything_is_connected(relays: t.List[Answer], message: str) -> None:
+    with pytest.raises(RelayError) as caught:
+        check({"relays": relays})
+
+    assert message in str(caught.value) and PASSWORD not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"timeout": 0}, "timeout: "),
+        ({"timeout": -1}, "timeout: "),
+        ({"timeout": float("nan")}, "timeout: "),
+        ({"ehlo_name": "a\r\nMAIL FROM:<x>"}, "ehlo_name: "),
+        ({"ehlo_name": ""}, "ehlo_name: "),
+    ],
+)
+def test_wrong_options(option: Answer, message: str) -> None:
+    with pytest.raises(RelayError) as caught:
+        check({"relays": [{"host": "mx.example.net"}], **option})
+
+    assert str(caught.value).startswith(message)
+
+
+def test_wrong_input_fails_with_the_message_alone() -> None:
+    answer = run({"relays": [{"host": "mx.example.net", "username": USERNAME}]})
+
+    assert answer["failed"] and answer["msg"].startswith("relays[0] (mx.example.net).password: is required")
+    assert answer["ok"] is False and answer["diagnosis"] is None and "results" not in answer
+
+
+def test_the_documented_values_are_what_comes_back(certificates: Certificates) -> None:
+    """RETURN names every key, and nothing comes that it does not name."""
+    documented = yaml.safe_load(smtp_auth_info.RETURN)
+    with Server(conversation(context=certificates.expired())) as server:
+        answer = run({"relays": [entry(server.port, certificates, tls="starttls")], "on_failure": "report"})
+
+    assert set(documented) == set(answer) - {"changed", "invocation"}
+    compare(answer["results"][0], documented["results"]["contains"], "results")
+    for sample in documented["results"]["sample"]:
+        compare(sample, documented["results"]["contains"], "sample")
+
+
+def compare(value: Answer, contains: Answer, path: str) -> None:
+    assert set(value) == set(contains), path
+    for key, documentation in contains.items():
+        inner = documentation.get("contains")
+        if not inner or value[key] is None:
+            continue
+        for part in value[key] if isinstance(value[key], list) else [value[key]]:
+            compare(part, inner, f"{path}.{key}")
+
+
+def test_the_documented_options_are_those_of_the_module() -> None:
+    options = yaml.safe_load(smtp_auth_info.DOCUMENTATION)["options"]
+
+    assert set(options["relays"]["suboptions"]) == {"name", "host", "port", "tls", "username", "password", "mechanism", "ca_file"}
+    assert set(options) == {"relays", "timeout", "ehlo_name", "on_failure"}
