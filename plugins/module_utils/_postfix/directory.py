@@ -1,0 +1,215 @@
+# Copyright (c) 2026 outpost.smtp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection; may change without notice.
+
+"""Our directory beside main.cf: lookup tables by generation, what is ours, the journal of a change, the lock.
+
+::
+
+    outpost_smtp/             0755
+      lock                    0600  held by the one run at work
+      state.json              0600  what is ours and what stood there before
+      journal.json            0600  the state that a change under way leads to; gone when the change is complete
+      stage/                  0700  the new main.cf and master.cf while Postfix checks them
+      3/                      0755  lookup tables and CA bundle that the live main.cf refers to; secret ones 0600
+
+A change writes its tables into a new generation. So main.cf's rename switches from one complete set to the next, and a
+run killed before it leaves the old set untouched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import stat
+import time
+import typing as t
+
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.errors import PostfixError
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.files import (
+    create_file,
+    read_file,
+    remove_tree,
+    replace_file,
+    sync_directory,
+    temporary_name,
+)
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.ownership import Owned, Ownership
+
+NAME = "outpost_smtp"
+_FORMAT = 1
+#: Seconds to wait for another run on this host, and between two looks.
+_LOCK_TIMEOUT, _LOCK_INTERVAL = 60.0, 0.2
+
+
+class State(t.NamedTuple):
+    """What earlier runs did here."""
+
+    generation: int = 0  #: directory of the tables in use; 0: none
+    parameters: Ownership = {}
+    services: Ownership = {}
+    initial: bool = False  #: the parameters for a Postfix that nobody configured were applied
+    created: bool = False  #: main.cf did not exist before
+    unterminated: t.Tuple[str, ...] = ()  #: files whose last line had no newline before our block came
+
+    def to_json(self) -> t.Dict[str, t.Any]:
+        plain = self._asdict()
+        for name in ("parameters", "services"):
+            plain[name] = {key: entry._asdict() for key, entry in plain[name].items()}
+        return plain
+
+    @classmethod
+    def from_json(cls, plain: t.Dict[str, t.Any]) -> State:
+        for name in ("parameters", "services"):
+            plain[name] = {key: Owned(**entry) for key, entry in plain[name].items()}
+        plain["unterminated"] = tuple(plain["unterminated"])
+        return cls(**plain)
+
+
+class TableFile(t.NamedTuple):
+    """A file of a generation."""
+
+    content: bytes
+    mode: int
+
+
+class OwnDirectory:
+    """The directory ``outpost_smtp`` in a Postfix configuration directory."""
+
+    def __init__(self, config_directory: str) -> None:
+        self.path = os.path.join(config_directory, NAME)
+        self.stage = os.path.join(self.path, "stage")
+        self._state_file = os.path.join(self.path, "state.json")
+        self._journal_file = os.path.join(self.path, "journal.json")
+
+    def exists(self) -> bool:
+        return os.path.isdir(self.path)
+
+    def create(self) -> None:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(self.path, 0o700)
+            os.chmod(self.path, 0o755)
+            sync_directory(os.path.dirname(self.path))
+
+    @contextlib.contextmanager
+    def locked(self, timeout: float = _LOCK_TIMEOUT) -> t.Iterator[None]:
+        """Create the directory and hold its lock; wait for another run to end. Raises PostfixError after ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
+        descriptor = self._try_lock()
+        while descriptor is None:
+            if time.monotonic() >= deadline:
+                raise PostfixError(f"Another run has been changing Postfix's configuration on this host for {timeout:.0f} seconds; try again later")
+            time.sleep(_LOCK_INTERVAL)
+            descriptor = self._try_lock()
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _try_lock(self) -> t.Optional[int]:
+        """Return a descriptor that holds the lock, or None while another process does, or has just removed the file."""
+        self.create()
+        path = os.path.join(self.path, "lock")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_ino == os.stat(path).st_ino:
+                return descriptor
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        os.close(descriptor)
+        return None
+
+    def state(self) -> State:
+        return self._read(self._state_file) or State()
+
+    def journal(self) -> t.Optional[State]:
+        """The state that an unfinished change leads to, or None."""
+        return self._read(self._journal_file)
+
+    def _read(self, path: str) -> t.Optional[State]:
+        content = read_file(path)
+        if content is None:
+            return None
+        try:
+            plain = json.loads(content)
+            if plain.pop("format") != _FORMAT:
+                raise PostfixError(f"{path} was written by a newer release of this collection; use that one on this host")
+            return State.from_json(plain)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise PostfixError(f"{path} is damaged; restore it, or remove {self.path} after removing our entries from main.cf") from None
+
+    def write_state(self, state: State) -> None:
+        self._write(self._state_file, state)
+
+    def write_journal(self, state: State) -> None:
+        self._write(self._journal_file, state)
+
+    def _write(self, path: str, state: State) -> None:
+        text = json.dumps({"format": _FORMAT, **state.to_json()}, indent=1, sort_keys=True) + "\n"
+        replace_file(path, text.encode(), 0o600)
+
+    def end_journal(self) -> None:
+        remove_tree(self._journal_file)
+        sync_directory(self.path)
+
+    def generations(self) -> t.List[int]:
+        try:
+            return sorted(int(name) for name in os.listdir(self.path) if name.isdigit())
+        except FileNotFoundError:
+            return []
+
+    def table_path(self, generation: int, name: str) -> str:
+        return os.path.join(self.path, str(generation), name)
+
+    def holds(self, generation: int, files: t.Mapping[str, TableFile]) -> bool:
+        """Whether a generation is exactly these files, with these modes and root's."""
+        if not files:
+            return generation == 0
+        try:
+            names = os.listdir(os.path.join(self.path, str(generation)))
+        except OSError:
+            return False
+        return sorted(names) == sorted(files) and all(self._is(generation, name, file) for name, file in files.items())
+
+    def _is(self, generation: int, name: str, file: TableFile) -> bool:
+        path = self.table_path(generation, name)
+        status = os.lstat(path)
+        return stat.S_IMODE(status.st_mode) == file.mode and status.st_uid == os.geteuid() and read_file(path) == file.content
+
+    def write_generation(self, generation: int, files: t.Mapping[str, TableFile]) -> None:
+        directory = os.path.join(self.path, str(generation))
+        os.mkdir(directory, 0o700)
+        for name, file in files.items():
+            create_file(os.path.join(directory, name), file.content, file.mode)
+        os.chmod(directory, 0o755)
+        sync_directory(directory)
+        sync_directory(self.path)
+
+    def write_stage(self, main: str, master: str) -> None:
+        remove_tree(self.stage)
+        os.mkdir(self.stage, 0o700)
+        create_file(os.path.join(self.stage, "main.cf"), main.encode("utf-8", "surrogateescape"), 0o600)
+        create_file(os.path.join(self.stage, "master.cf"), master.encode("utf-8", "surrogateescape"), 0o600)
+
+    def clean(self, generation: int) -> None:
+        """Remove what no live file refers to: other generations, the stage, halves of files. They may hold secrets."""
+        for other in self.generations():
+            if other != generation:
+                remove_tree(os.path.join(self.path, str(other)))
+        remove_tree(self.stage)
+        for path in (self._state_file, self._journal_file):
+            remove_tree(temporary_name(path))
+
+    def remove(self) -> None:
+        """Remove everything of ours; the lock goes last, while it is held."""
+        self.clean(0)
+        for name in ("state.json", "journal.json", "lock"):
+            remove_tree(os.path.join(self.path, name))
+        with contextlib.suppress(OSError):  # somebody keeps a file of their own in it
+            os.rmdir(self.path)
+        sync_directory(os.path.dirname(self.path))

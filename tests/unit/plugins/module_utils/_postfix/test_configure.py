@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whole calls against a Postfix that is made of files."""
+
+from __future__ import annotations
+
+import json
+import os
+import typing as t
+
+import pytest
+
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.configure import compatibility_level
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.directory import OwnDirectory
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.errors import PostfixError
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.host import Result
+
+Options = t.Callable[..., t.Dict[str, t.Any]]
+
+
+def test_a_first_run_adds_what_is_ours_and_leaves_the_rest(postfix: t.Any, relay_options: Options) -> None:
+    before_main, before_master = postfix.main.read_text(), postfix.master.read_text()
+    result = postfix.configure(**relay_options())
+    assert result["changed"] and result["parameters"] == ["default_transport", "outpost_primary_maps", "outpost_primary_yes", "virtual_alias_maps"]
+    parameters = postfix.parameters()
+    assert parameters["default_transport"] == "outpost_primary:[smtp.example.net]:587"
+    assert parameters["virtual_alias_maps"] == f"hash:/etc/postfix/virtual, texthash:{postfix.own}/1/aliases"
+    assert parameters["inet_interfaces"] == "all"  # somebody has configured this Postfix before
+    kept = [line for line in before_main.splitlines() if not line.startswith("virtual_alias_maps")]
+    assert [line for line in postfix.main.read_text().splitlines() if line in kept] == kept
+    assert postfix.master.read_text().startswith(before_master) and "outpost_primary unix - - y - - smtp" in postfix.master.read_text()
+
+
+def test_a_second_run_touches_nothing(postfix: t.Any, relay_options: Options) -> None:
+    postfix.start()
+    postfix.configure(**relay_options())
+    before, told = postfix.files(), postfix.told()
+    assert postfix.configure(**relay_options()) == {
+        "changed": False,
+        "diff": [],
+        "parameters": [],
+        "reloaded": False,
+        "running": True,
+        "enabled": None,
+        "version": "3.7.11",
+        "missing_packages": [],
+    }
+    assert (postfix.files(), postfix.told()) == (before, told)
+
+
+@pytest.mark.parametrize("configured_before", [False, True])
+def test_check_mode_tells_what_a_run_does_and_touches_nothing(postfix: t.Any, relay_options: Options, configured_before: bool) -> None:
+    postfix.start()
+    if configured_before:
+        postfix.configure(**relay_options(password="other"))
+    before, told = postfix.files(), postfix.told()
+    predicted = postfix.configure(change=False, **relay_options())
+    assert (postfix.files(), postfix.told()) == (before, told)
+    assert predicted == postfix.configure(**relay_options()) and predicted["changed"] and predicted["reloaded"]
+
+
+def test_secrets_have_their_mode_from_the_start_and_are_never_shown(postfix: t.Any, relay_options: Options) -> None:
+    os.umask(0)
+    result = postfix.configure(**relay_options(password="CANARY-1"))
+    result2 = postfix.configure(**relay_options(password="CANARY-2"))
+    os.umask(0o022)
+    holders = [name for name, (_mode, content) in postfix.files().items() if b"CANARY" in content]
+    assert holders == ["outpost_smtp/2/sasl_passwd"]  # the old one is gone
+    assert postfix.files()["outpost_smtp/2/sasl_passwd"][0] & 0o777 == 0o600
+    assert postfix.files()["outpost_smtp/state.json"][0] & 0o777 == 0o600
+    assert "CANARY" not in json.dumps([result, result2])
+    assert "[smtp.example.net]:587 ******** (changed)" in result2["diff"][-1]["after"]
+
+
+def test_an_administrators_password_in_main_cf_is_masked_in_diffs(postfix: t.Any, relay_options: Options) -> None:
+    secrets = "smtp_sasl_password_maps = hash:/x,\n  static:u:CANARY1\n#smtp_sasl_password_maps = static:u:CANARY2\nldap_bind_pw = CANARY3\n"
+    postfix.main.write_text(secrets + postfix.main.read_text())
+    postfix.master.write_text(postfix.master.read_text() + "x unix - - n - - smtp\n  -o smtp_sasl_password_maps=inline:{a=CANARY4}\n")
+    result = postfix.configure(**relay_options())
+    assert "CANARY" not in json.dumps(result) and "ldap_bind_pw = ********" in result["diff"][0]["before"]
+    assert postfix.main.read_text().startswith(secrets)
+
+
+def test_a_table_that_was_opened_to_others_or_edited_is_made_again(postfix: t.Any, relay_options: Options) -> None:
+    for damage in (lambda path: path.chmod(0o644), lambda path: path.write_text("x y\n"), lambda path: path.unlink()):
+        postfix.configure(**relay_options())
+        path = max(postfix.own.glob("*/sasl_passwd"))
+        damage(path)
+        assert postfix.configure(**relay_options())["changed"]
+        assert not postfix.configure(**relay_options())["changed"]
+
+
+def test_absent_gives_back_the_very_files(postfix: t.Any, relay_options: Options) -> None:
+    for ending in ("", "\n", "\n\n", " "):
+        postfix.main.write_text(postfix.main.read_text().rstrip() + ending)
+        before = postfix.files()
+        postfix.configure(**relay_options())
+        postfix.configure(**relay_options(host="other.example.net"))
+        result = postfix.configure()
+        assert result["changed"] and postfix.files() == before
+        assert not postfix.configure()["changed"] and postfix.files() == before
+
+
+def test_what_is_no_longer_wanted_is_taken_back(postfix: t.Any) -> None:
+    postfix.configure(parameters="myhostname = a.example.org\nbiff = no\n")
+    postfix.configure(parameters="biff = no\n")
+    assert postfix.parameters()["myhostname"] == "mail.example.org" and postfix.parameters()["biff"] == "no"
+
+
+def test_what_somebody_changed_since_is_not_taken_back(postfix: t.Any) -> None:
+    postfix.configure(parameters="myhostname = a.example.org\n")
+    postfix.main.write_text(postfix.main.read_text().replace("a.example.org", "hand.example.org"))
+    postfix.configure(parameters="biff = no\n")
+    assert postfix.parameters()["myhostname"] == "hand.example.org"
+
+
+def test_drift_is_corrected_and_the_first_value_remembered(postfix: t.Any) -> None:
+    postfix.configure(parameters="myhostname = a.example.org\n")
+    postfix.main.write_text(postfix.main.read_text().replace("a.example.org", "hand.example.org"))
+    assert postfix.configure(parameters="myhostname = a.example.org\n")["parameters"] == ["myhostname"]
+    postfix.configure()
+    assert postfix.parameters()["myhostname"] == "mail.example.org"
+
+
+def test_an_administrators_addition_to_a_shared_list_survives_both_ways(postfix: t.Any, relay_options: Options) -> None:
+    postfix.configure(**relay_options())
+    text = postfix.main.read_text()
+    postfix.main.write_text(text.replace("hash:/etc/postfix/virtual,", "hash:/etc/postfix/virtual, hash:/new,"))
+    assert not postfix.configure(**relay_options())["parameters"]
+    postfix.configure(**relay_options(password="other"))
+    assert postfix.parameters()["virtual_alias_maps"] == f"hash:/etc/postfix/virtual, hash:/new, texthash:{postfix.own}/2/aliases"
+    postfix.configure()
+    assert postfix.parameters()["virtual_alias_maps"] == "hash:/etc/postfix/virtual, hash:/new"
+
+
+def test_a_lost_memory_leaves_no_reference_to_tables_that_are_gone(postfix: t.Any, relay_options: Options) -> None:
+    postfix.configure(**relay_options())
+    for path in sorted(postfix.own.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    postfix.configure(**relay_options(password="other"))
+    assert postfix.parameters()["virtual_alias_maps"] == f"hash:/etc/postfix/virtual, texthash:{postfix.own}/1/aliases"
+    assert postfix.main.read_text().count("default_transport") == 1
+
+
+def test_without_a_main_cf_the_initial_parameters_apply_and_stay_applied(postfix: t.Any, relay_options: Options) -> None:
+    postfix.main.unlink()
+    postfix.configure(**relay_options())
+    assert postfix.parameters()["inet_interfaces"] == "loopback-only" and postfix.main.stat().st_mode & 0o777 == 0o644
+    assert postfix.parameters()["virtual_alias_maps"] == f"texthash:{postfix.own}/1/aliases"
+    assert not postfix.configure(**relay_options())["changed"]
+    postfix.start()
+    postfix.configure()
+    assert not postfix.main.exists() and postfix.told()[-1] == "stop" and not postfix.own.exists()
+
+
+def test_an_untouched_main_cf_of_an_rpm_counts_as_unconfigured(postfix: t.Any, relay_options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = "ansible_collections.outpost.smtp.plugins.module_utils._postfix.host.find_program"
+    monkeypatch.setattr(module, lambda name: f"/usr/bin/{name}")
+    postfix.answers["rpm"] = Result(1, f"S.5....T.  c {postfix.main}\n", "")
+    assert "inet_interfaces" not in postfix.configure(change=False, **relay_options())["parameters"]
+    postfix.answers["rpm"] = Result(1, f"S.5....T.  c {postfix.master}\n", "")
+    assert "inet_interfaces" in postfix.configure(**relay_options())["parameters"]
+    postfix.answers["rpm"] = Result(1, f"S.5....T.  c {postfix.main}\n", "")
+    assert not postfix.configure(**relay_options())["changed"]
+
+
+def test_restart_only_where_a_reload_is_not_enough(postfix: t.Any) -> None:
+    postfix.start()
+    postfix.configure(parameters="biff = no\n")
+    assert postfix.told() == ["start", "reload"]
+    postfix.configure(parameters="biff = no\ninet_interfaces = loopback-only\n")
+    assert postfix.told() == ["start", "reload", "stop", "start"]
+
+
+def test_a_stopped_postfix_is_configured_and_not_started(postfix: t.Any) -> None:
+    result = postfix.configure(parameters="biff = no\n")
+    assert result["changed"] and not result["running"] and not result["reloaded"] and postfix.told() == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [Result(1, "", "postconf: fatal: bad"), Result(0, "", "postconf: warning: x/main.cf: unused parameter: default_transport=1")],
+)
+def test_what_postfix_refuses_changes_nothing(postfix: t.Any, relay_options: Options, answer: Result) -> None:
+    postfix.configure(parameters="biff = no\n")
+    before = postfix.files()
+    real = postfix.run
+    postfix.run = lambda argv, stdin: answer if argv[0] == "postconf" and "-c" in argv else real(argv, stdin)
+    with pytest.raises(PostfixError, match="nothing was changed"):
+        postfix.configure(**relay_options())
+    assert postfix.files() == before
+
+
+def test_a_warning_about_the_administrators_own_parameter_is_not_ours_to_judge(postfix: t.Any) -> None:
+    real = postfix.run
+    warning = Result(0, "", "postconf: warning: x/main.cf: unused parameter: their_own=1")
+    postfix.run = lambda argv, stdin: warning if argv[0] == "postconf" and "-c" in argv else real(argv, stdin)
+    assert postfix.configure(parameters="biff = no\n")["changed"]
+
+
+def test_a_table_that_reads_back_differently_changes_nothing(postfix: t.Any, relay_options: Options) -> None:
+    before = postfix.files()
+    postfix.answers["postmap"] = Result(0, "[smtp.example.net]:587\tme:cut\n", "")
+    with pytest.raises(PostfixError, match="read back|back as it was written") as caught:
+        postfix.configure(**relay_options())
+    assert "me:" not in str(caught.value)
+    assert postfix.files() == before
+
+
+def test_patterns_that_postfix_would_ignore_change_nothing(postfix: t.Any) -> None:
+    options = {"parameters": "a = @x@\n", "tables": {"x": "/(/ b\n"}, "table_types": {"x": "regexp"}}
+    before = postfix.files()
+    postfix.answers["postmap"] = Result(1, "", "postmap: warning: regexp map x, line 1: Unmatched ( or \\(")
+    with pytest.raises(PostfixError, match="nothing was changed: regexp map x, line 1"):
+        postfix.configure(**options)
+    assert postfix.files() == before
+    postfix.answers["postmap"] = Result(1, "", "")
+    postfix.configure(**options)
+    assert postfix.parameters()["a"] == f"regexp:{postfix.own}/1/x"
+
+
+def test_a_reload_that_fails_is_tried_again_by_the_next_run(postfix: t.Any) -> None:
+    postfix.start()
+    postfix.answers["postfix"] = Result(1, "", "postfix/postfix-script: fatal: cannot")
+    with pytest.raises(PostfixError, match="is in place, but Postfix did not reload"):
+        postfix.configure(parameters="biff = no\n")
+    del postfix.answers["postfix"]
+    assert postfix.configure(change=False, parameters="biff = no\n")["changed"]
+    assert postfix.configure(parameters="biff = no\n")["reloaded"]
+    assert postfix.loaded.read_text().startswith(postfix.main.read_text())
+    assert not postfix.configure(parameters="biff = no\n")["changed"]
+
+
+def test_links_are_followed_and_modes_kept(postfix: t.Any) -> None:
+    real = postfix.root / "srv" / "main.cf"
+    real.parent.mkdir()
+    postfix.main.rename(real)
+    postfix.main.symlink_to(real)
+    postfix.configure(parameters="biff = no\n")
+    assert postfix.main.is_symlink() and "biff = no" in real.read_text() and real.stat().st_mode & 0o777 == 0o640
+    assert [path.name for path in real.parent.iterdir()] == ["main.cf"]
+
+
+def test_bytes_that_are_no_text_survive(postfix: t.Any) -> None:
+    postfix.main.write_bytes(b"# caf\xe9\n" + postfix.main.read_bytes())
+    result = postfix.configure(parameters="biff = no\n")
+    json.dumps(result).encode()
+    assert postfix.main.read_bytes().startswith(b"# caf\xe9\n")
+
+
+def test_missing_packages_are_named_as_on_this_system(postfix: t.Any, relay_options: Options) -> None:
+    assert postfix.configurator(["plain", "login"], **relay_options()).missing_packages == ["libsasl2-modules"]
+    (postfix.root / "usr/sbin/postconf").unlink()
+    (postfix.root / "etc/ssl/certs/ca-certificates.crt").unlink()
+    (postfix.root / "etc/os-release").write_text('ID="rocky"\nID_LIKE="rhel centos fedora"\n')
+    configurator = postfix.configurator(["login"], parameters="a = @ca_bundle@\n")
+    assert configurator.missing_packages == ["postfix", "cyrus-sasl-plain", "ca-certificates"]
+    assert configurator.configure(change=False)["changed"]
+    assert postfix.configurator().missing_packages == []  # nothing is needed to take everything back
+
+
+def test_two_runs_at_once_do_not_mix(postfix: t.Any) -> None:
+    own = OwnDirectory(str(postfix.directory))
+    with own.locked(), pytest.raises(PostfixError, match="Another run"), own.locked(timeout=0):
+        pass
+
+
+@pytest.mark.parametrize(("version", "level"), [("3.4.14", "2"), ("3.5.25", "2"), ("3.6.0", "3.6"), ("3.10.13", "3.6"), ("3.11.1", "3.11")])
+def test_compatibility_level(version: str, level: str) -> None:
+    assert compatibility_level(version) == level
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"parameters": "a = @nothing@"},
+        {"tables": {"ca_bundle": ""}},
+        {"tables": {"x": "a b"}, "table_types": {"x": "hash"}},
+        {"tables": {"x": "a b"}, "table_types": {"y": "regexp"}},
+        {"tables": {"x": "a b"}, "secret_tables": {"x": "a b"}},
+        {"secret_tables": {"x": "a\n"}},
+    ],
+)
+def test_a_wrong_request_is_refused_before_anything_is_read(postfix: t.Any, options: t.Dict[str, t.Any]) -> None:
+    with pytest.raises(PostfixError):
+        postfix.configure(**options)
+    assert not postfix.own.exists()

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A run that is killed before any of its changes to the file system, or any program it runs, leaves a Postfix that works."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import typing as t
+
+import pytest
+
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.configtext import (
+    Document,
+    main_cf_key,
+    master_cf_key,
+    parameter_value,
+    references,
+)
+
+#: Every call by which the package changes what is in the file system.
+_CALLS = ("open", "write", "rename", "unlink", "mkdir", "rmdir")
+
+Options = t.Callable[..., t.Dict[str, t.Any]]
+
+
+def run_killed(postfix: t.Any, step: int, options: t.Dict[str, t.Any]) -> bool:
+    """Configure in a child that dies before its call number ``step``; return whether it got that far."""
+    child = os.fork()
+    if child == 0:
+        count = [0]
+
+        def dying(call: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
+            def counted(*args: t.Any, **kwargs: t.Any) -> t.Any:
+                count[0] += 1
+                if count[0] == step:
+                    os._exit(9)
+                return call(*args, **kwargs)
+
+            return counted
+
+        for name in _CALLS:
+            setattr(os, name, dying(getattr(os, name)))
+        postfix.run = dying(postfix.run)
+        try:
+            postfix.configure(**options)
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) if hasattr(os, "waitstatus_to_exitcode") else os.waitpid(child, 0)[1] >> 8
+    assert status in (0, 9)
+    return status == 9
+
+
+def assert_works(postfix: t.Any, allowed: t.Collection[t.Optional[str]]) -> None:
+    """What every Postfix process reads now fits together, and sends mail to one of ``allowed`` with its credential."""
+    main = Document(postfix.main.read_text(), main_cf_key).entries()
+    master = Document(postfix.master.read_text(), master_cf_key).entries()
+    transport = parameter_value(main["default_transport"]) if "default_transport" in main else None
+    assert transport in allowed
+    for raw in main.values():
+        for word in raw.replace(",", " ").split():
+            if word.startswith("texthash:"):
+                assert os.path.exists(word.partition(":")[2]), word
+    for key, raw in master.items():
+        if key.startswith("outpost_"):
+            assert set(references(raw)) <= set(main) or key.split("/")[0] != (transport or "").split(":")[0]
+    if transport is not None and transport.startswith("outpost_"):
+        service, nexthop = transport.split(":", 1)
+        assert f"{service}/unix" in master
+        with open(parameter_value(main[f"{service}_maps"]).partition(":")[2], encoding="utf-8") as file:
+            assert file.read().startswith(f"{nexthop} me:")
+
+
+SCENARIOS: t.Dict[str, t.Tuple[t.Optional[t.Dict[str, str]], t.Optional[t.Dict[str, str]]]] = {
+    "first": (None, {}),
+    "other host": ({}, {"host": "other.example.net"}),
+    "new password": ({}, {"password": "other"}),
+    "renamed": ({}, {"name": "second"}),
+    "changed service": ({}, {"option": "no"}),
+    "absent": ({}, None),
+}
+
+
+def transport_of(options: t.Dict[str, t.Any]) -> t.Optional[str]:
+    return options["parameters"].splitlines()[0].partition(" = ")[2] if options else None
+
+
+@pytest.mark.parametrize(("scenario", "fresh"), [*((name, False) for name in SCENARIOS), ("first", True), ("absent", True)])
+def test_killed_at_every_step(
+    postfix: t.Any, relay_options: Options, scenario: str, fresh: bool, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: t.Any
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # a kill before or after it looks the same
+    old, new = ({} if change is None else relay_options(**change) for change in SCENARIOS[scenario])
+    if fresh:
+        postfix.main.unlink()
+    postfix.configure(**old)
+    if postfix.main.exists():
+        postfix.start()
+    start = tmp_path_factory.mktemp("start") / "root"
+    shutil.copytree(postfix.root, start)
+    step = 0
+    killed = True
+    while killed:
+        step += 1
+        shutil.rmtree(postfix.root)
+        shutil.copytree(start, postfix.root)
+        killed = run_killed(postfix, step, new)
+        if postfix.main.exists():
+            assert_works(postfix, {transport_of(old), transport_of(new)})
+        else:
+            assert fresh and {} in (old, new)
+        assert_healed(postfix, new, finished=not killed)
+    assert step > 20  # the counting works
+
+
+@pytest.mark.parametrize("scenario", ["first", "other host", "renamed"])
+def test_what_a_killed_run_did_can_be_taken_back(
+    postfix: t.Any, relay_options: Options, scenario: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: t.Any
+) -> None:
+    """It remembers what is ours and what stood there before, whichever side of the switch it got to."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    old, new = ({} if change is None else relay_options(**change) for change in SCENARIOS[scenario])
+    new["parameters"] += "myhostname = ours.example.org\n"
+    new["services"] += "relay unix - - n - - smtp\n"
+    pristine = postfix.files()
+    postfix.configure(**old)
+    start = tmp_path_factory.mktemp("start") / "root"
+    shutil.copytree(postfix.root, start)
+    step, killed = 0, True
+    while killed:
+        step += 1
+        shutil.rmtree(postfix.root)
+        shutil.copytree(start, postfix.root)
+        killed = run_killed(postfix, step, new)
+        postfix.configure()
+        assert postfix.files() == pristine, step
+
+
+def assert_healed(postfix: t.Any, options: t.Dict[str, t.Any], finished: bool) -> None:
+    """The next run finishes: live files, memory and the running Postfix agree, and nothing is left over."""
+    predicted = postfix.configure(change=False, **options)["changed"]
+    assert postfix.configure(**options)["changed"] == predicted and not (finished and predicted)
+    assert not postfix.configure(**options)["changed"]
+    if postfix.loaded.exists():
+        # Parameters that only services of before referred to may go after the last reload.
+        loaded = Document(postfix.loaded.read_text(), main_cf_key).entries()
+        assert loaded.items() >= Document(postfix.main.read_text(), main_cf_key).entries().items()
+        assert postfix.loaded.read_text().endswith(postfix.master.read_text())
+    own = sorted(os.listdir(postfix.own)) if postfix.own.exists() else []
+    assert own[1:] == (["lock", "state.json"] if options else []) and len(own) == (3 if options else 0)
+    assert sorted(path.name for path in postfix.directory.iterdir() if path.name not in ("main.cf", "outpost_smtp")) == ["master.cf"]
