@@ -36,7 +36,16 @@ demo: ## A throw-away provider and a server: configure, log in, send, prove arri
 test: setup lint units sanity scenarios system ## Everything that CI checks
 
 .PHONY: test-fast
-test-fast: setup lint units ## The inner loop: linters and unit tests
+test-fast: ## The inner loop: ruff, mypy and the unit tests on one Python
+	@tests/tools/packages.sh
+	@$(PYTHON) tests/tools/venv.py main
+	@$(PYTHON) tests/tools/collection_path.py >/dev/null
+	@$(call say,ruff)
+	@ruff check .
+	@$(call say,mypy)
+	@tests/tools/mypy.sh
+	@$(call say,unit tests with $$(ansible --version | head -n 1))
+	@$(VENV)/bin/python -m pytest --quiet --numprocesses=2
 
 .PHONY: lint
 lint: ## ruff, mypy, ansible-lint, shellcheck, changelog

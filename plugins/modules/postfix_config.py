@@ -42,8 +42,8 @@ options:
         have in it, at its end. Lines that start with a blank continue the line before, and C(#) starts a comment line.
       - C(@NAME@) stands for the table NAME of this call, as C(type:path). Three more are filled in on the host.
         C(@ca_bundle@) is the file with the system's certificates, together with those of O(ca_files).
-        C(@smtp_chroot@) is the chroot column of the host's own C(smtp) service. C(@compatibility_level@) is the highest
-        that this Postfix knows.
+        C(@smtp_chroot@) is the chroot column of the host's own C(smtp) service. C(@compatibility_level@) is
+        C(3.6), or C(2) for a Postfix that is too old for a dotted one.
     type: str
     default: ''
   initial_parameters:
@@ -57,7 +57,9 @@ options:
     type: str
     default: ''
   tables:
-    description: Lookup tables, as text by name; normally one C(key value) per line. A name is of a-z, 0-9 and C(_).
+    description:
+      - Lookup tables, as text by name; normally one C(key value) per line. A name is of a-z, 0-9 and C(_).
+      - Null is an empty text, because that is what a template without output becomes.
     type: dict
     default: {}
   secret_tables:
@@ -88,7 +90,7 @@ options:
       - What to do when Postfix, a plug-in for O(sasl_mechanisms) or the system's certificates are not installed.
       - With V(fail), fail and name the packages.
       - With V(report), change nothing and return RV(missing_packages), so that they can be installed.
-      - In check mode neither happens; the result is what it would be once they are installed.
+      - In check mode V(fail) does not fail; the result is what it would be once they are installed.
     type: str
     choices: [fail, report]
     default: fail
@@ -203,9 +205,10 @@ ARGUMENTS: t.Dict[str, t.Any] = {
 def text_tables(tables: t.Dict[str, t.Any], option: str) -> t.Dict[str, str]:
     """Return the tables if all of them are text. Raises PostfixError."""
     for name, content in tables.items():
-        if not isinstance(content, str):
+        # A template without output is null on its way through Ansible.
+        if not isinstance(content, (str, type(None))):
             raise PostfixError(f"{option}: {name!r} must be text, one 'key value' per line")
-    return {str(name): str(content) for name, content in tables.items()}
+    return {str(name): str(content or "") for name, content in tables.items()}
 
 
 def run(params: t.Dict[str, t.Any], check_mode: bool) -> t.Dict[str, t.Any]:
@@ -225,10 +228,10 @@ def run(params: t.Dict[str, t.Any], check_mode: bool) -> t.Dict[str, t.Any]:
     directory = params["config_directory"]
     configurator = Configurator(directory, request, Host(directory), Platform(), mechanisms)
     missing = configurator.missing_packages
-    if missing and not check_mode:
-        if params["packages_missing"] == "fail":
-            raise PostfixError(f"These packages have to be installed first: {', '.join(missing)}", missing_packages=missing)
+    if missing and params["packages_missing"] == "report":
         return configurator.nothing_done()
+    if missing and not check_mode:
+        raise PostfixError(f"These packages have to be installed first: {', '.join(missing)}", missing_packages=missing)
     return configurator.configure(change=not check_mode)
 
 

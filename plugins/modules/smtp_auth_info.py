@@ -388,6 +388,7 @@ results:
 """
 
 import re
+import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -410,13 +411,13 @@ def run(module: AnsibleModule) -> None:
 
     results = probe_all(relays, module.params["timeout"], ehlo_name)
     failed = [result for result in results if not result["ok"]]
-    facts = {"ok": not failed, "diagnosis": failed[0]["diagnosis"] if failed else None, "results": results}
+    facts: t.Dict[str, t.Any] = {"ok": not failed, "diagnosis": failed[0]["diagnosis"] if failed else None, "results": results}
     if failed and module.params["on_failure"] == "fail":
         module.fail_json(msg=_message(failed, len(results)), **facts)
     module.exit_json(changed=False, **facts)
 
 
-def _message(failed: list, tested: int) -> str:
+def _message(failed: t.List[t.Dict[str, t.Any]], tested: int) -> str:
     diagnosis = failed[0]["diagnosis"]
     count = f"{len(failed)} of {tested} relays failed, first: " if tested > 1 else ""
     return f"{count}{diagnosis['summary']} {diagnosis['remedy']} [{diagnosis['code']}]"
@@ -445,6 +446,9 @@ def main() -> None:
             "on_failure": {"type": "str", "choices": ["fail", "report"], "default": "fail"},
         },
         supports_check_mode=True,
+        # Keeps the options out of the journal: there Ansible writes a list or dictionary as Python would print it, and a
+        # password with a quote or backslash, printed so, is no longer recognised as the value to mask.
+        no_log=True,
     )
     try:
         run(module)

@@ -394,6 +394,9 @@ def main() -> None:
         },
         required_if=[("via", "relay", ("relay",))],
         supports_check_mode=True,
+        # Keeps the options out of the journal: there Ansible writes a list or dictionary as Python would print it, and a
+        # password with a quote or backslash, printed so, is no longer recognised as the value to mask.
+        no_log=True,
     )
     try:
         run(module)

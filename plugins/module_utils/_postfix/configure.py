@@ -32,14 +32,13 @@ from ansible_collections.outpost.smtp.plugins.module_utils._postfix.transaction 
 
 
 def compatibility_level(version: str) -> str:
-    """Return the highest compatibility_level that a release knows (COMPATIBILITY_README).
+    """Return the compatibility_level for a new main.cf (COMPATIBILITY_README).
 
-    Up to 3.5 it is a plain number, and some of these releases die of a dotted one.
+    3.6, which 3.5.11 and later take as well; releases before that die of a dotted level. An empty *version* is a Postfix
+    that is not installed yet, so that check mode can say what will be written.
     """
-    release = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
-    if release < (3, 6):
-        return "2"
-    return "3.6" if release < (3, 11) else "3.11"
+    release = tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+    return "2" if release and release < (3, 5, 11) else "3.6"
 
 
 class Configurator:

@@ -27,11 +27,15 @@ _READY_WITHIN = 60.0  # seconds
 
 
 def new_accounts() -> dict[str, dict[str, str]]:
-    """Accounts with fresh passwords; canary's is recognisable, so that a leak of it is found by searching."""
+    """Accounts with fresh passwords.
+
+    The canary's has what breaks naive masking (quotes, a backslash, a blank, what looks like a variable), and ends in a part
+    that no escaping changes, so that a leak of it is found by searching.
+    """
     return {
         name: {
             "username": f"{name}@{DOMAIN}",
-            "password": f"CANARY{secrets.token_hex(16)}" if name == "canary" else secrets.token_urlsafe(18),
+            "password": f"CANARY '\"\\${{x}}:#{secrets.token_hex(16)}" if name == "canary" else secrets.token_urlsafe(18),
         }
         for name in ACCOUNTS
     }

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A lab for the system tests, and the means to run a playbook in it and to see what every task reported."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from system_lab import RIG, ROOT, SERVER, Lab, Run
+
+
+@pytest.fixture(scope="session")
+def lab():
+    subprocess.run([*RIG, "up", "system", "--server", SERVER], check=True)
+    yield Lab("system")
+    subprocess.run([*RIG, "down", "system"], check=True)
+
+
+@pytest.fixture
+def play(lab, tmp_path):
+    """Run a playbook on the lab's server: play("playbooks/site.yml", variables, "--check", ...) -> Run."""
+
+    def run(playbook: str, variables: dict, *options: str, ansible: Path = ROOT / ".dev/venv/bin", environment: dict | None = None) -> Run:
+        given = tmp_path / "variables.json"
+        given.write_text(json.dumps({"outpost_smtp_hosts": "servers", **variables}))
+        record = tmp_path / "record.jsonl"
+        record.unlink(missing_ok=True)
+        playbook = ROOT / playbook if "/" in playbook else playbook
+        result = subprocess.run(
+            [ansible / "ansible-playbook", "-i", lab.state / "inventory.yml", "-e", f"@{given}", *options, playbook],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            env={
+                **os.environ,
+                "ANSIBLE_CONFIG": str(ROOT / "tests" / "ansible.cfg"),
+                "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".dev" / "collections"),
+                "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "tests" / "system" / "callback_plugins"),
+                "ANSIBLE_CALLBACKS_ENABLED": "recorder",
+                "RECORDER_FILE": str(record),
+                **(environment or {}),
+            },
+        )
+        tasks = [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
+        return Run(result.stdout, result.returncode, tasks)
+
+    return run
