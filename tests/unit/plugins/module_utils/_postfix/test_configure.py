@@ -264,7 +264,10 @@ def test_two_runs_at_once_do_not_mix(postfix: t.Any) -> None:
         pass
 
 
-@pytest.mark.parametrize(("version", "level"), [("3.4.14", "2"), ("3.5.8", "2"), ("3.5.25", "3.6"), ("3.10.13", "3.6"), ("3.6-20210101", "3.6"), ("", "3.6")])
+@pytest.mark.parametrize(
+    ("version", "level"),
+    [("3.4.14", "2"), ("3.5.8", "2"), ("3.5.25", "3.6"), ("3.10.13", "3.6"), ("3.6-20210101", "3.6"), ("", "3.6")],
+)
 def test_compatibility_level(version: str, level: str) -> None:
     assert compatibility_level(version) == level
 

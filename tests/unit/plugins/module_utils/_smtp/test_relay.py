@@ -65,9 +65,10 @@ def test_hosts_that_are_taken(host, expected):
 @pytest.mark.parametrize(
     "host",
     [
-        None, "", " ", "smtp example.net", "[smtp.example.net]", "smtp.example.net:587", "smtp..example.net", "-smtp.example.net",
-        "a" * 64 + ".example.net", ".".join(["a" * 60] * 5), "smtp.example.net\n", "smtp.example.net\n[evil.example]:587 a:b", "smtp\0", "bücher.example",
-        "192.0.2.256", "1.2.3", "fe80::1%eth0", "inet:smtp.example.net", "$myhostname", "smtp.example.net,evil.example", 7, ["smtp.example.net"], True,
+        None, "", " ", 7, True, ["smtp.example.net"],
+        "smtp example.net", "[smtp.example.net]", "smtp.example.net:587", "smtp..example.net", "-smtp.example.net", "bücher.example",
+        "a" * 64 + ".example.net", ".".join(["a" * 60] * 5), "smtp.example.net\n", "smtp\0", "smtp.example.net\n[evil.example]:587 a:b",
+        "192.0.2.256", "1.2.3", "fe80::1%eth0", "inet:smtp.example.net", "$myhostname", "smtp.example.net,evil.example",
     ],
 )  # fmt: skip
 def test_hosts_that_are_refused(host):

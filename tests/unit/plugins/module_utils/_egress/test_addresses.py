@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import socket
+import threading
+import time
+import typing as t
+
+import pytest
+
+from ansible_collections.outpost.smtp.plugins.module_utils._egress import addresses
+from ansible_collections.outpost.smtp.plugins.module_utils._egress.addresses import Addresses, Relay
+from ansible_collections.outpost.smtp.plugins.module_utils._egress.errors import EgressError
+
+HOST = "smtp.example.net"
+RELAYS = [Relay("primary", HOST, 465)]
+LAST = {HOST: {"ipv4": ["192.0.2.9"], "ipv6": ["2001:db8::9"]}}
+
+
+def resolved(ipv4: addresses.Answer, ipv6: addresses.Answer, last: addresses.Known = LAST) -> Addresses:
+    answers = {"ipv4": ipv4, "ipv6": ipv6}
+    return addresses.resolve(RELAYS, last, lambda _host, family: answers[family])[HOST]
+
+
+@pytest.mark.parametrize(
+    ("ipv4", "ipv6", "expected"),
+    [
+        pytest.param(["192.0.2.1"], ["2001:db8::1"], (["192.0.2.1"], ["2001:db8::1"], "dns"), id="both-answer"),
+        pytest.param(["192.0.2.1"], [], (["192.0.2.1"], [], "dns"), id="an-empty-answer-is-an-answer"),
+        pytest.param(["192.0.2.1"], None, (["192.0.2.1"], ["2001:db8::9"], "dns"), id="one-family-failed"),
+        pytest.param(None, ["2001:db8::1"], (["192.0.2.9"], ["2001:db8::1"], "dns"), id="the-other-failed"),
+        pytest.param(None, None, (["192.0.2.9"], ["2001:db8::9"], "last_good"), id="both-failed"),
+        pytest.param([], [], (["192.0.2.9"], ["2001:db8::9"], "last_good"), id="no-such-name"),
+        pytest.param([], None, (["192.0.2.9"], ["2001:db8::9"], "last_good"), id="nothing-and-failed"),
+    ],
+)
+def test_a_failed_query_never_takes_an_address_away(ipv4: addresses.Answer, ipv6: addresses.Answer, expected: t.Any) -> None:
+    assert tuple(resolved(ipv4, ipv6)) == expected
+
+
+def test_a_name_that_never_resolved_is_an_error_that_names_it() -> None:
+    with pytest.raises(EgressError, match=r"no address is known for smtp\.example\.net") as caught:
+        resolved(None, None, {})
+    assert caught.value.facts == {"unresolved": [HOST]}
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"), [("192.0.2.7", (["192.0.2.7"], [], "literal")), ("2001:db8::7", ([], ["2001:db8::7"], "literal"))]
+)
+def test_an_address_is_not_asked_for(host: str, expected: t.Any) -> None:
+    def never(_host: str, _family: str) -> addresses.Answer:
+        raise AssertionError("asked")
+
+    assert tuple(addresses.resolve([Relay("a", host, 465)], {}, never)[host]) == expected
+
+
+def test_last_good_addresses_are_validated() -> None:
+    damaged = {HOST: {"ipv4": ["192.0.2.9 } flush ruleset", "192.0.2.8"], "ipv6": ["x"]}}
+    assert tuple(resolved(None, None, damaged)) == (["192.0.2.8"], [], "last_good")
+
+
+def test_a_resolver_that_hangs_costs_the_deadline_once() -> None:
+    release = threading.Event()
+
+    def hang(_host: str, family: str) -> addresses.Answer:
+        if family == "ipv6":
+            release.wait(30)
+        return ["192.0.2.1"]
+
+    many = [Relay(f"{number}", f"{number}.example.net", 465) for number in range(10)]
+    start = time.monotonic()
+    found = addresses.resolve([*RELAYS, *many], LAST, hang, deadline=0.2)
+    elapsed = time.monotonic() - start
+    release.set()
+    assert 0.2 <= elapsed < 1
+    assert found[HOST] == Addresses(["192.0.2.1"], ["2001:db8::9"], "dns")
+    assert found["7.example.net"] == Addresses(["192.0.2.1"], [], "dns")
+
+
+def answer(*found: str) -> t.List[t.Any]:
+    return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in found]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [
+        (answer("192.0.2.10", "192.0.2.9", "192.0.2.10"), ["192.0.2.9", "192.0.2.10"]),
+        (answer("fe80::1%eth0"), []),
+        (socket.gaierror(socket.EAI_NONAME, "no such name"), []),
+        (socket.gaierror(socket.EAI_AGAIN, "try again"), None),
+        (socket.gaierror(socket.EAI_FAIL, "server failure"), None),
+        (OSError("no descriptors"), None),
+        (UnicodeError("label too long"), None),
+    ],
+)
+def test_lookup_tells_no_address_from_no_answer(monkeypatch: pytest.MonkeyPatch, outcome: t.Any, expected: addresses.Answer) -> None:
+    def getaddrinfo(*_arguments: t.Any) -> t.Any:
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    assert addresses.lookup(HOST, "ipv4") == expected

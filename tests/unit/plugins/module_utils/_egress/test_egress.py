@@ -1,0 +1,368 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The whole way from a request to a host, with the kernel's part of nft played by a stand-in and files in a directory."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import typing as t
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.outpost.smtp.plugins.module_utils._egress import addresses, blocking, egress, probe, state
+from ansible_collections.outpost.smtp.plugins.module_utils._egress.addresses import Relay
+from ansible_collections.outpost.smtp.plugins.module_utils._egress.egress import Egress, Request
+from ansible_collections.outpost.smtp.plugins.module_utils._egress.errors import EgressError
+from ansible_collections.outpost.smtp.plugins.module_utils._egress.nft import Json
+from ansible_collections.outpost.smtp.plugins.module_utils._egress.systemd import DROP_IN_PATH, ENABLED_PATH, UNIT_PATH, Systemd
+
+TEXT = """\
+table inet outpost_smtp
+delete table inet outpost_smtp
+table inet outpost_smtp {
+	chain managed_by_outpost_smtp {
+	}
+	chain output {
+		type filter hook output priority 60; policy accept;
+		ip daddr @ipv4:smtp.example.net@ tcp dport 465 accept
+		ip6 daddr @ipv6:smtp.example.net@ tcp dport 465 accept
+		meta skuid @uid:user@ accept
+	}
+}
+"""
+RELAYS = [Relay("primary", "smtp.example.net", 465)]
+MARK = {"chain": {"family": "inet", "table": "outpost_smtp", "name": "managed_by_outpost_smtp"}}
+DROPPING = {"family": "inet", "table": "filter", "name": "output", "type": "filter", "hook": "output", "policy": "drop"}
+
+
+class Kernel:
+    """What nft would do: it lists as our table the text that was last loaded."""
+
+    command = "/usr/sbin/nft"
+
+    def __init__(self) -> None:
+        self.loaded: t.Optional[t.List[Json]] = None
+        self.foreign: t.List[Json] = []
+        self.foreign_rules: t.List[Json] = []
+        self.counted = 0
+        self.calls: t.List[str] = []
+        self.fails_on = ""
+
+    def own_table(self) -> t.Optional[t.List[Json]]:
+        if self.loaded is None:
+            return None
+        return [*self.loaded, {"counter": {"name": "accepted", "packets": self.counted, "bytes": 0}}]
+
+    def own_table_text(self) -> str:
+        return repr(self.loaded or "")
+
+    def table(self, _family: str, _name: str) -> t.List[Json]:
+        return self.foreign_rules
+
+    def chains(self) -> t.List[Json]:
+        return self.foreign
+
+    def check(self, text: str) -> None:
+        self._called("check")
+
+    def load(self, text: str) -> None:
+        self._called("load")
+        self.counted = 0
+        self.loaded = [MARK, {"rule": {"chain": "output", "text": text}}]
+
+    def delete_own_table(self) -> None:
+        self._called("delete")
+        self.loaded = None
+
+    def _called(self, call: str) -> None:
+        self.calls.append(call)
+        if call == self.fails_on:
+            raise EgressError(f"{call} failed")
+
+
+class Init(Systemd):
+    """systemd that only keeps its files."""
+
+    installed = True
+
+    def __init__(self, root: str) -> None:
+        super().__init__(lambda _arguments, _text: (0, "", ""), root)
+        self.reloads = 0
+
+    def reload(self) -> None:
+        self.reloads += 1
+
+    def enable(self) -> None:
+        link = Path(self.root + ENABLED_PATH)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(UNIT_PATH)
+
+    def disable(self) -> None:
+        Path(self.root + ENABLED_PATH).unlink()
+
+
+class Host:
+    """A host in a directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.kernel: t.Optional[Kernel] = Kernel()
+        self.init = Init(str(root))
+        self.dns: t.Dict[str, addresses.Answer] = {"ipv4": ["192.0.2.10"], "ipv6": ["2001:db8::10"]}
+        self.user = "root"
+
+    def egress(self, check_mode: bool = False) -> Egress:
+        lookup: addresses.Lookup = lambda _host, family: self.dns[family]  # noqa: E731
+        return Egress(self.kernel, self.init, check_mode=check_mode, root=str(self.root), lookup=lookup)  # type: ignore[arg-type]
+
+    def present(self, check_mode: bool = False, **options: t.Any) -> t.Dict[str, t.Any]:
+        return self.egress(check_mode).present(Request(RELAYS, self.user, [], TEXT), **options)
+
+    def absent(self, check_mode: bool = False) -> t.Dict[str, t.Any]:
+        return self.egress(check_mode).absent()
+
+    def snapshot(self) -> t.Tuple[t.Any, ...]:
+        """Everything that a run could touch."""
+        files = {str(path): path.read_text() if path.is_file() else "" for path in sorted(self.root.rglob("*")) if not path.is_symlink()}
+        return files, self.kernel and self.kernel.loaded, self.init.enabled, self.init.reloads
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    monkeypatch.setattr(probe, "routable", lambda _address: True)
+    monkeypatch.setattr(blocking, "_LEGACY", {})
+    service = tmp_path / "lib/systemd/system/nftables.service"
+    service.parent.mkdir(parents=True)
+    service.write_text("")
+    return Host(tmp_path)
+
+
+def kernel(host: Host) -> Kernel:
+    assert host.kernel is not None
+    return host.kernel
+
+
+def test_first_run_second_run_and_check_mode(host: Host) -> None:
+    untouched = host.snapshot()
+    predicted = host.present(check_mode=True)
+    assert host.snapshot() == untouched and kernel(host).calls == ["check"]
+
+    first = host.present()
+    assert first["changed"] and first["diff"] == predicted["diff"]
+    assert [entry["after_header"] for entry in first["diff"]] == [egress.RULES_PATH, UNIT_PATH, DROP_IN_PATH, "outpost-smtp-egress.service"]
+    assert first["addresses"] == [
+        {"name": "primary", "host": "smtp.example.net", "port": 465, "ipv4": ["192.0.2.10"], "ipv6": ["2001:db8::10"], "source": "dns"}
+    ]
+    assert first["rules"][0] == "output: ip daddr { 192.0.2.10 } tcp dport 465 accept"
+    assert first["persistent"] and host.init.reloads == 1
+
+    kernel(host).counted = 3
+    done = host.snapshot()
+    second = host.present()
+    assert not second["changed"] and second["diff"] == [] and second["counters"]["accepted"] == 3
+    assert host.snapshot() == done
+    assert kernel(host).calls == ["check", "check", "load"]
+
+
+def test_absent_leaves_nothing_of_ours(host: Host) -> None:
+    untouched = host.snapshot()[:3]
+    assert not host.absent()["changed"]
+    host.present()
+    done = host.snapshot()
+    predicted = host.absent(check_mode=True)
+    assert host.snapshot() == done
+    removed = host.absent()
+    assert removed["changed"] and removed["diff"] == predicted["diff"]
+    assert not [path for path in host.root.rglob("*outpost*")] and kernel(host).loaded is None
+    assert untouched[1:] == host.snapshot()[1:3]
+    assert not host.absent()["changed"]
+
+
+@pytest.mark.parametrize("lost", ["table", "rule", "file", "text", "memory", "unit", "drop-in", "enabled"])
+def test_what_was_lost_comes_back(host: Host, lost: str) -> None:
+    host.present()
+    done = host.snapshot()[:3]
+    if lost == "table":
+        kernel(host).loaded = None
+    elif lost == "rule":
+        kernel(host).loaded = [MARK]
+    elif lost == "enabled":
+        host.init.disable()
+    else:
+        paths = {"file": egress.RULES_PATH, "text": egress.RULES_PATH, "memory": state.PATH, "unit": UNIT_PATH, "drop-in": DROP_IN_PATH}
+        path = Path(str(host.root) + paths[lost])
+        path.unlink()
+        if lost == "text":
+            path.write_text("other")
+    predicted = host.present(check_mode=True)
+    healed = host.present()
+    assert healed["changed"] and healed["diff"] and healed["diff"] == predicted["diff"]
+    assert host.snapshot()[:3] == done
+    assert not host.present()["changed"]
+
+
+def test_a_changed_address_is_loaded_and_a_failed_query_is_not(host: Host) -> None:
+    host.present()
+    host.dns = {"ipv4": None, "ipv6": None}
+    failed = host.present()
+    assert not failed["changed"] and failed["addresses"][0]["source"] == "last_good"
+    host.dns = {"ipv4": ["192.0.2.11"], "ipv6": None}
+    moved = host.present()
+    assert moved["changed"] and moved["addresses"][0]["ipv6"] == ["2001:db8::10"]
+    assert "192.0.2.11" in Path(str(host.root) + egress.RULES_PATH).read_text()
+
+
+def test_a_name_that_never_resolved_changes_nothing(host: Host) -> None:
+    untouched = host.snapshot()
+    host.dns = {"ipv4": None, "ipv6": None}
+    with pytest.raises(EgressError, match="no address is known"):
+        host.present()
+    assert host.snapshot() == untouched
+
+
+@pytest.mark.parametrize("step", ["check", "load"])
+def test_a_refused_load_leaves_the_old_rules_everywhere(host: Host, step: str) -> None:
+    host.present()
+    done = host.snapshot()
+    host.dns["ipv4"] = ["192.0.2.11"]
+    kernel(host).fails_on = step
+    with pytest.raises(EgressError, match=f"{step} failed"):
+        host.present()
+    assert host.snapshot() == done
+
+
+def test_a_run_killed_after_the_load_is_completed_by_the_next(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.present()
+    host.dns["ipv4"] = ["192.0.2.11"]
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_arguments: t.Any) -> None:
+        raise Killed
+
+    for point in ("ansible_collections.outpost.smtp.plugins.module_utils._egress.files.Staged.commit", f"{state.__name__}.save"):
+        with monkeypatch.context() as patch:
+            patch.setattr(point, killed)
+            with pytest.raises(Killed):
+                host.present()
+    assert host.present()["changed"]
+    assert not host.present()["changed"]
+    assert [path.name for path in (host.root / "etc/outpost-smtp").iterdir()] == ["egress.nft"]
+
+
+@pytest.mark.parametrize("path", [egress.RULES_PATH, UNIT_PATH, DROP_IN_PATH, state.PATH])
+def test_absent_removes_what_a_killed_run_left(host: Host, path: str) -> None:
+    directory, name = os.path.split(str(host.root) + path)
+    os.makedirs(directory)
+    Path(directory, f".{name}.new").touch()
+    host.absent()
+    assert not list(host.root.rglob("*.new"))
+
+
+def test_a_strangers_table_is_refused_and_left_alone(host: Host) -> None:
+    kernel(host).loaded = [{"chain": {"name": "theirs"}}]
+    untouched = host.snapshot()
+    for check_mode in (True, False):
+        with pytest.raises(EgressError, match="not made by this module"):
+            host.present(check_mode)
+    assert not host.absent()["changed"]
+    assert host.snapshot() == untouched
+
+
+def test_without_nft(host: Host) -> None:
+    host.kernel = None
+    untouched = host.snapshot()
+    with pytest.raises(EgressError, match="install the package nftables") as caught:
+        host.present()
+    assert caught.value.facts == {"missing_packages": ["nftables"]}
+    assert host.present(report_missing=True) == {"changed": False, "missing_packages": ["nftables"]}
+    predicted = host.present(check_mode=True)
+    assert predicted["changed"] and predicted["missing_packages"] == ["nftables"] and predicted["diff"]
+    assert not host.absent()["changed"]
+    assert host.snapshot() == untouched
+    host.kernel = Kernel()
+    assert host.present()["diff"] == predicted["diff"]
+
+
+def test_without_the_user(host: Host) -> None:
+    host.user = "nobody-of-that-name"
+    with pytest.raises(EgressError, match="user 'nobody-of-that-name' does not exist"):
+        host.present()
+    assert host.present(check_mode=True)["changed"]
+    assert kernel(host).calls == []  # nft would refuse a text with a number to come
+
+
+@pytest.mark.parametrize("name", ["root accept\n\t\tdrop", "@uid:user@", "", "0", "x\0y"])
+def test_a_user_is_looked_up_and_never_written(host: Host, name: str) -> None:
+    host.user = name
+    with pytest.raises(EgressError, match="does not exist"):
+        host.present()
+
+
+def test_exempt_users_become_ids(host: Host) -> None:
+    nobody = pwd.getpwnam("nobody").pw_uid
+    text = TEXT.replace("@uid:user@", "@uid:exempt_users@")
+    result = host.egress().present(Request(RELAYS, "no such user", ["nobody", "root"], text))
+    assert f"output: meta skuid {{ 0, {nobody} }} accept" in result["rules"]
+
+
+def test_without_systemd_the_rules_are_loaded_and_do_not_last(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Init, "installed", False)
+    result = host.present()
+    assert result["changed"] and not result["persistent"] and kernel(host).loaded
+    assert not (host.root / "etc/systemd").exists()
+    assert not host.present()["changed"]
+
+
+def test_the_drop_in_is_only_there_for_a_service_that_flushes(host: Host) -> None:
+    host.present()
+    (host.root / "lib/systemd/system/nftables.service").unlink()
+    assert host.present()["changed"]
+    assert not Path(str(host.root) + DROP_IN_PATH).parent.exists()
+
+
+def test_a_chain_that_drops_is_named_before_anything_is_changed(host: Host) -> None:
+    kernel(host).foreign = [DROPPING]
+    untouched = host.snapshot()
+    for check_mode in (True, False):
+        with pytest.raises(EgressError) as caught:
+            host.present(check_mode)
+        assert caught.value.facts["changed"] is False
+        assert "chain 'inet filter output' stops mail to 192.0.2.10 port 465, 2001:db8::10 port 465 (its policy is drop)" in str(caught.value)
+        assert "ip daddr { 192.0.2.10 } tcp dport 465 accept; and ip6 daddr { 2001:db8::10 } tcp dport 465 accept" in str(caught.value)
+    assert host.snapshot() == untouched
+
+
+def test_an_address_without_a_route_is_not_missed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel(host).foreign = [{**DROPPING, "family": "ip6"}]
+    with pytest.raises(EgressError):
+        host.present()
+    monkeypatch.setattr(probe, "routable", lambda address: ":" not in address)
+    assert host.present()["blocking_chains"] == []
+
+
+@pytest.mark.parametrize("gets_out", [True, False])
+def test_what_the_rules_do_not_tell_a_packet_does(host: Host, monkeypatch: pytest.MonkeyPatch, gets_out: bool) -> None:
+    kernel(host).foreign = [DROPPING]
+    kernel(host).foreign_rules = [{"rule": {"chain": "output", "handle": 4, "expr": [{"xt": None}, {"accept": None}]}}]
+    sent = []
+
+    def leaves(address: str, port: int, uid: int, counter: t.Callable[[], int]) -> bool:
+        sent.append((address, port, uid, counter()))
+        return gets_out
+
+    monkeypatch.setattr(probe, "leaves", leaves)
+    assert [entry["certain"] for entry in host.present(check_mode=True)["blocking_chains"]] == [False]
+    assert sent == []
+    if gets_out:
+        assert host.present()["blocking_chains"] == []
+        assert len(sent) == 2 and not host.present()["changed"] and len(sent) == 4, "each run tries again"
+        del sent[2:]
+    else:
+        with pytest.raises(EgressError, match="a packet sent to try it did not get out") as caught:
+            host.present()
+        assert caught.value.facts["changed"] is True
+        assert kernel(host).loaded  # our own table closes nothing that must be open
+    assert sorted(sent) == [("192.0.2.10", 465, 0, 0), ("2001:db8::10", 465, 0, 0)]

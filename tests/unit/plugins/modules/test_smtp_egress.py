@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The glue: options in, one result or one sentence out. And the rule set of the role, as it is rendered."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+from pathlib import Path
+
+import jinja2
+import pytest
+from ansible.module_utils.testing import patch_module_args
+
+from ansible_collections.outpost.smtp.plugins.module_utils._egress import ruleset
+from ansible_collections.outpost.smtp.plugins.module_utils._egress.addresses import Addresses
+from ansible_collections.outpost.smtp.plugins.module_utils._egress.errors import EgressError
+from ansible_collections.outpost.smtp.plugins.modules import smtp_egress
+
+ROLE = Path(__file__).resolve().parents[4] / "roles" / "smtp_egress"
+WANTED: t.Dict[str, t.Any] = {"relays": [{"host": "SMTP.example.net.", "port": 465}], "ruleset": "text"}
+
+
+class FakeEgress:
+    """Stands for the package: keeps what it is asked and answers, or fails."""
+
+    asked: t.ClassVar[t.List[t.Any]] = []
+    outcome: t.ClassVar[t.Any] = {"changed": True}
+
+    def __init__(self, _nft: t.Any, _systemd: t.Any, *, check_mode: bool) -> None:
+        self.asked.append(check_mode)
+
+    def present(self, request: t.Any, *, report_missing: bool) -> t.Dict[str, t.Any]:
+        self.asked.extend([request, report_missing])
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return t.cast(t.Dict[str, t.Any], self.outcome)
+
+    def absent(self) -> t.Dict[str, t.Any]:
+        return {"changed": False, "asked": "absent"}
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> t.Callable[..., t.Dict[str, t.Any]]:
+    monkeypatch.setattr(smtp_egress, "Egress", FakeEgress)
+    monkeypatch.setattr(FakeEgress, "asked", [])
+
+    def call(outcome: t.Any = None, **options: t.Any) -> t.Dict[str, t.Any]:
+        monkeypatch.setattr(FakeEgress, "outcome", outcome or {"changed": True})
+        with patch_module_args(options), pytest.raises(SystemExit):
+            smtp_egress.main()
+        return t.cast(t.Dict[str, t.Any], json.loads(capsys.readouterr().out))
+
+    return call
+
+
+def test_options_become_a_request(run: t.Callable[..., t.Dict[str, t.Any]]) -> None:
+    result = run(**WANTED, exempt_users=["root"], packages_missing="report", _ansible_check_mode=True)
+    assert result["changed"]
+    check_mode, request, report_missing = FakeEgress.asked
+    assert check_mode and report_missing
+    assert [tuple(relay) for relay in request.relays] == [("smtp-example-net", "smtp.example.net", 465)]
+    assert (request.user, request.exempt_users, request.text) == ("postfix", ["root"], "text")
+
+
+def test_absent_needs_no_rules(run: t.Callable[..., t.Dict[str, t.Any]]) -> None:
+    assert run(state="absent")["asked"] == "absent"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "state is present but all of the following are missing: relays, ruleset"),
+        ({**WANTED, "relays": []}, "relays: is empty"),
+        ({**WANTED, "relays": [{"host": "a b", "port": 465}]}, "relays[0]"),
+        ({**WANTED, "relays": [{"host": "192.0.2.1 } }", "port": 465}]}, "relays[0]"),
+        ({**WANTED, "relays": [{"host": "smtp.example.net", "port": 0}]}, "relays[0] (smtp.example.net).port"),
+        ({**WANTED, "relays": [{"host": "smtp.example.net", "port": 465, "password": "x"}]}, "relays.password"),
+    ],
+)
+def test_wrong_options_are_named(run: t.Callable[..., t.Dict[str, t.Any]], options: t.Dict[str, t.Any], message: str) -> None:
+    result = run(**options)
+    assert result["failed"] and message in result["msg"]
+
+
+def test_a_doubt_is_a_warning(run: t.Callable[..., t.Dict[str, t.Any]]) -> None:
+    doubt = {"chain": "ip filter OUTPUT", "destinations": ["192.0.2.10 port 465"]}
+    result = run({"changed": True, "blocking_chains": [doubt]}, **WANTED)
+    assert result["changed"] and "chain 'ip filter OUTPUT' may stop mail to 192.0.2.10 port 465" in str(result["warnings"])
+
+
+def test_a_failure_is_a_sentence_with_its_facts(run: t.Callable[..., t.Dict[str, t.Any]]) -> None:
+    result = run(EgressError("what is wrong", blocking_chains=[{"chain": "inet filter output"}]), **WANTED)
+    assert result["failed"] and result["msg"] == "what is wrong" and result["blocking_chains"] == [{"chain": "inet filter output"}]
+
+
+def test_a_bug_is_a_sentence_too(run: t.Callable[..., t.Dict[str, t.Any]]) -> None:
+    result = run(RuntimeError("surprise"), **WANTED)
+    assert result["failed"] and result["msg"] == "unexpected RuntimeError: surprise; please report this as a bug"
+
+
+def template(mode: str, exempt: t.List[int], ipv6: t.List[str]) -> str:
+    """The role's rule set as it is loaded for two relays."""
+    relays = [{"name": "primary", "host": "a.example.net", "port": 465}, {"name": "second", "host": "b.example.net", "port": 2525}]
+    environment = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined, autoescape=False)
+    environment.filters["comment"] = "# {}".format
+    source = (ROLE / "templates" / "outpost_smtp.nft.j2").read_text()
+    text = environment.from_string(source).render(smtp_egress_mode=mode, __smtp_egress_relays=relays, ansible_managed="Managed")
+    found = {"a.example.net": Addresses(["192.0.2.10"], ipv6, "dns"), "b.example.net": Addresses(["192.0.2.20"], [], "dns")}
+    return ruleset.render(text, found, ruleset.Users(101, exempt))
+
+
+COMMON = ['output: oifname "lo" accept', "output: tcp flags & (fin | syn | rst | ack) == syn jump smtp"]
+REFUSE = [
+    'refuse: limit rate 6/minute burst 5 packets log prefix "outpost-smtp refused: " flags skuid',
+    'refuse: counter name "refused" reject with tcp reset',
+]
+
+
+def test_the_rules_of_mode_allow() -> None:
+    text = template("allow", [], ["2001:db8::10"])
+    ruleset.require_own_table_only(text)
+    assert ruleset.rules(text) == [
+        *COMMON,
+        'smtp: ip daddr { 192.0.2.10 } tcp dport 465 counter name "accepted" accept',
+        'smtp: ip6 daddr { 2001:db8::10 } tcp dport 465 counter name "accepted" accept',
+        'smtp: ip daddr { 192.0.2.20 } tcp dport 2525 counter name "accepted" accept',
+        *REFUSE,  # never jumped to
+    ]
+
+
+def test_the_rules_of_mode_guard() -> None:
+    text = template("guard", [0], [])
+    ruleset.require_own_table_only(text)
+    assert ruleset.rules(text) == [
+        *COMMON,
+        'smtp: ip daddr { 192.0.2.10 } tcp dport 465 meta skuid 101 counter name "accepted" accept',
+        'smtp: ip daddr { 192.0.2.20 } tcp dport 2525 meta skuid 101 counter name "accepted" accept',
+        "smtp: tcp dport { 25, 465, 587 } meta skuid { 0 } accept",
+        "smtp: tcp dport { 25, 465, 587 } jump refuse",
+        *REFUSE,
+    ]
+
+
+def test_nobody_is_exempt_by_default() -> None:
+    assert not [rule for rule in ruleset.rules(template("guard", [], [])) if "skuid {" in rule]
+
+
+@pytest.mark.parametrize("mode", ["allow", "guard"])
+def test_no_rule_can_lock_anybody_out(mode: str) -> None:
+    """The only way to a reject goes through a rule that names the three mail ports, and no policy drops."""
+    text = template(mode, [0], ["2001:db8::10"])
+    assert text.count("policy accept;") == text.count("type filter") == 1
+    rules = ruleset.rules(text)
+    assert [rule for rule in rules if "reject" in rule] == ['refuse: counter name "refused" reject with tcp reset']
+    ways = [rule for rule in rules if "jump refuse" in rule]
+    assert ways == (["smtp: tcp dport { 25, 465, 587 } jump refuse"] if mode == "guard" else [])
