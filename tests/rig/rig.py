@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Labs of real mail servers in containers, for the tests of this collection; see README.md beside this file."""
 

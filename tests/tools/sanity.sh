@@ -17,11 +17,12 @@ mkdir -p "$collection"
     tar --extract --directory="$collection" --file=-
 
 # A private HOME: ansible-test keeps its virtual environments there, and the stand-in for its download.
-export HOME="$cache/ansible-test/$(basename "$venv")"
+HOME="$cache/ansible-test/$(basename "$venv")"
+export HOME
 requirements=$(echo "$venv"/lib/python3.*/site-packages/ansible_test/_internal/python_requirements.py)
 mkdir -p "$HOME/.ansible/test/cache"
-for version in $(sed -n "s/.*pip='\([0-9.]*\)'.*/\1/p" "$requirements"); do
-    cp "$root/tests/tools/get_pip.py" "$HOME/.ansible/test/cache/get_pip_$(echo "$version" | tr . _).py"
+sed -n "s/.*pip='\([0-9.]*\)'.*/\1/p" "$requirements" | tr . _ | while read -r version; do
+    cp "$root/tests/tools/get_pip.py" "$HOME/.ansible/test/cache/get_pip_$version.py"
 done
 # Only interpreters that start: a version manager's shims are found by name and then refuse.
 export PATH="$root/.dev/pythons:$venv/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -49,6 +49,8 @@ def normalise_relays(relays: t.Any, variable: str = "outpost_smtp_relays") -> t.
     """
     if not isinstance(relays, (list, tuple)):
         raise RelayError(variable, "must be a list of relays")
+    if not relays:
+        raise RelayError(variable, "is empty; give at least one relay")
     normalised: t.List[t.Dict[str, t.Any]] = []
     for index, entry in enumerate(relays):
         relay = _normalise(entry, _place(entry, variable, index))
@@ -174,7 +176,7 @@ def _credential(given: t.Dict[str, t.Any], field: str, place: str) -> t.Optional
     if not value:
         raise RelayError(f"{place}.{field}", "is empty; leave it out for a relay that asks for no login")
     if any(ord(char) < 0x20 or ord(char) == 0x7F or char in "\x85\u2028\u2029" for char in value):
-        raise RelayError(f"{place}.{field}", "holds a line break or another control character (a file lookup may have added a line break: use | trim)")
+        raise RelayError(f"{place}.{field}", "holds a line break or another control character; after a lookup that adds a line break use | trim")
     if value != value.strip():
         raise RelayError(f"{place}.{field}", "starts or ends with a blank, which a lookup table can not hold")
     try:

@@ -57,7 +57,7 @@ def _stanzas(text: str) -> t.Iterator[dict[str, str]]:
         elif line[0] in " \t":
             stanza[field] = stanza.get(field, "") + " " + line.strip()
         else:
-            field, _, value = line.partition(":")
+            field, _colon, value = line.partition(":")
             field = field.strip().lower()
             stanza[field] = value.strip()
 
