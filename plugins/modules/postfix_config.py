@@ -241,6 +241,9 @@ def main() -> None:
         result = run(module.params, module.check_mode)
     except PostfixError as error:
         module.fail_json(msg=error.message, **error.facts)
+    except OSError as error:
+        hint = "; this needs root's rights (become)" if isinstance(error, PermissionError) else ""
+        module.fail_json(msg=f"{error.filename or 'A file'} can not be used: {error.strerror}; nothing was changed{hint}")
     except Exception as error:
         # The text of an unexpected exception may hold a secret; its type and place do not.
         place = error.__traceback__

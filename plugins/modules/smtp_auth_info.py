@@ -392,6 +392,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.outpost.smtp.plugins.module_utils._module import DiscreetModule
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.probe import probe_all
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.relay import RelayError, normalise_relays
 
@@ -402,8 +403,6 @@ def run(module: AnsibleModule) -> None:
     """Test the relays and exit; raises RelayError and nothing else."""
     relays = normalise_relays(module.params["relays"], "relays")
     ehlo_name = module.params["ehlo_name"]
-    if not relays:
-        raise RelayError("relays", "is empty; give at least one relay")
     if not module.params["timeout"] > 0:
         raise RelayError("timeout", "must be more than 0 seconds")
     if ehlo_name is not None and not _EHLO_NAME.fullmatch(ehlo_name):
@@ -424,7 +423,7 @@ def _message(failed: t.List[t.Dict[str, t.Any]], tested: int) -> str:
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = DiscreetModule(
         argument_spec={
             "relays": {
                 "type": "list",
@@ -446,9 +445,6 @@ def main() -> None:
             "on_failure": {"type": "str", "choices": ["fail", "report"], "default": "fail"},
         },
         supports_check_mode=True,
-        # Keeps the options out of the journal: there Ansible writes a list or dictionary as Python would print it, and a
-        # password with a quote or backslash, printed so, is no longer recognised as the value to mask.
-        no_log=True,
     )
     try:
         run(module)

@@ -257,8 +257,6 @@ ARGUMENT_SPEC = {
 
 def request(params: t.Mapping[str, t.Any]) -> Request:
     """The wanted rules from the module's options. Raises RelayError naming a wrong field."""
-    if not params["relays"]:
-        raise RelayError("relays", "is empty: there is nothing to let out (in the role: smtp_egress_relays)")
     relays = [
         Relay(relay["name"], relay["host"], relay["port"]) for relay in normalise_relays(params["relays"], "relays")
     ]

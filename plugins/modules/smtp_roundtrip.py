@@ -347,6 +347,7 @@ from ansible_collections.outpost.smtp.plugins.module_utils._mail.maildir import 
 from ansible_collections.outpost.smtp.plugins.module_utils._mail.options import OptionError, check_addresses, check_mailbox
 from ansible_collections.outpost.smtp.plugins.module_utils._mail.roundtrip import LOCAL, Plan, RoundTrip, RoundTripError
 from ansible_collections.outpost.smtp.plugins.module_utils._mail.submission import Route
+from ansible_collections.outpost.smtp.plugins.module_utils._module import DiscreetModule
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.relay import RelayError, normalise_relays
 
@@ -377,7 +378,7 @@ MAILBOX_SPEC = {
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = DiscreetModule(
         argument_spec={
             "via": {"type": "str", "choices": ["local", "relay"], "default": "local"},
             "relay": {"type": "dict", "options": RELAY_SPEC},
@@ -394,9 +395,6 @@ def main() -> None:
         },
         required_if=[("via", "relay", ("relay",))],
         supports_check_mode=True,
-        # Keeps the options out of the journal: there Ansible writes a list or dictionary as Python would print it, and a
-        # password with a quote or backslash, printed so, is no longer recognised as the value to mask.
-        no_log=True,
     )
     try:
         run(module)

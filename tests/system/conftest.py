@@ -14,9 +14,10 @@ from system_lab import RIG, ROOT, SERVER, Lab, Run
 
 @pytest.fixture(scope="session")
 def lab():
-    subprocess.run([*RIG, "up", "system", "--server", SERVER], check=True)
-    yield Lab("system")
-    subprocess.run([*RIG, "down", "system"], check=True)
+    name = os.environ.get("OUTPOST_SMTP_LAB", "system")
+    subprocess.run([*RIG, "up", name, "--server", SERVER], check=True)
+    yield Lab(name)
+    subprocess.run([*RIG, "down", name], check=True)
 
 
 @pytest.fixture

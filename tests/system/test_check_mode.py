@@ -14,9 +14,10 @@ dpkg-query --show; systemctl list-unit-files --no-legend --no-pager; nft list ru
 OURS = ("outpost.smtp.postfix_relay : Configure the relay", "outpost.smtp.smtp_egress : Load the outbound mail rules")
 
 
-def diffs(run):
-    """The diffs that the modules of this collection reported, by task."""
-    return [(task["task"], task["diff"]) for task in run.tasks if task["changed"] and task["task"].startswith(OURS)]
+def diffs(run, without=""):
+    """The diffs that the modules of this collection reported, by task, without the file of that name."""
+    ours = [task for task in run.tasks if task["changed"] and task["task"].startswith(OURS)]
+    return [(task["task"], [diff for diff in task["diff"] if diff["before_header"] != without]) for task in ours]
 
 
 CASES = {
@@ -40,7 +41,10 @@ def test_what_check_mode_announces_is_what_happens(lab, play, case):
     assert real.status == 0, real.output
     assert real.changed(), "the case changes something"
     assert predicted.changed() == real.changed()
-    assert diffs(predicted) == diffs(real)
+    # What the package will bring as its master.cf can not be known before it is installed.
+    unknown = "/etc/postfix/master.cf" if case == "a host without Postfix" else ""
+    assert diffs(predicted, without=unknown) == diffs(real, without=unknown)
+    assert all(text for _task, text in diffs(real, without=unknown))
 
     again = play("playbooks/site.yml", given, "--diff", "--skip-tags", "smtp_verify")
     assert again.status == 0 and not again.changed(), again.output

@@ -95,10 +95,15 @@ class Egress:
         changes = self._plan_rules(text, live, remembered)
         if changes and self.nft and ruleset.UID_TO_COME not in text:
             self.nft.check(text)
+        units = self._plan_units(self.systemd.units(self.nft.command if self.nft else None, RULES_PATH))
+        listing = self._load(self.nft, text) if changes and self.nft and not self.check_mode else remembered.loaded
+        changes += units
         if self.nft and not self.check_mode:
-            listing = self._load(self.nft, text) if changes else remembered.loaded
+            if changes:
+                # Forgotten until systemd has read its files, so that the next run repeats all of one that was killed.
+                state.save(state.State(_known(resolved), None), self.root)
+                self._write_units(units)
             state.save(state.State(_known(resolved), listing), self.root)
-        changes += self._write_units(self.systemd.units(self.nft.command if self.nft else None, RULES_PATH))
         changes += self._enable()
         if self.nft and not self.check_mode and (changes or blocked):
             self._prove(self.nft, request.user, blocked, bool(changes))
@@ -128,12 +133,15 @@ class Egress:
             if not self.check_mode:
                 self.nft.delete_own_table()
         changes += self._disable()
-        changes += self._write_units({UNIT_PATH: None, DROP_IN_PATH: None})
+        units = self._plan_units({UNIT_PATH: None, DROP_IN_PATH: None})
+        changes += units
         for path in (RULES_PATH, state.PATH):
             before = files.read(self.root + path)
             if before is not None:
                 changes.append(Change(path, before, ""))
         if not self.check_mode:
+            if changes:
+                self._write_units(units)
             for path in (UNIT_PATH, DROP_IN_PATH, RULES_PATH, state.PATH):
                 files.remove(self.root + path)
             for path in (RULES_PATH, state.PATH):
@@ -170,14 +178,14 @@ class Egress:
     def _blocked(
         self, request: Request, resolved: t.Mapping[str, addresses.Addresses], chains: t.Sequence[nft.Json]
     ) -> t.List[blocking.Blocked]:
-        """The foreign chains that stop the mail server, or may. An address without a route is not missed by anybody."""
+        """The foreign chains that stop the mail server, or may. An address without a route out is not missed by anybody."""
         if self.nft is None or not blocking.possible(chains):
             return []
         packets = [
             foreign.Syn(address, relay.port, _spellings(request.user))
             for relay in request.relays
             for address in resolved[relay.host].ipv4 + resolved[relay.host].ipv6
-            if probe.routable(address)
+            if probe.outside(address)
         ]
         return blocking.find(self.nft, chains, packets)
 
@@ -210,23 +218,20 @@ class Egress:
             raise EgressError(f"{_LIVE} is not there although nft loaded it; another program removes it")
         return nft.normalised(listed)
 
-    def _write_units(self, wanted: t.Mapping[str, t.Optional[str]]) -> t.List[Change]:
-        """Bring the unit files to the wanted texts (None: not there). Returns what differed."""
-        changes = []
-        for path, text in wanted.items():
-            before = files.read(self.root + path)
-            if before == text:
-                continue
-            changes.append(Change(path, before or "", text or ""))
-            if not self.check_mode:
-                if text is None:
-                    files.remove(self.root + path)
-                else:
-                    files.write(self.root + path, text)
-        if changes and not self.check_mode:
-            files.remove_directory(self.root + os.path.dirname(DROP_IN_PATH))
-            self.systemd.reload()
-        return changes
+    def _plan_units(self, wanted: t.Mapping[str, t.Optional[str]]) -> t.List[Change]:
+        """Where the unit files differ from the wanted texts (None: not there)."""
+        found = {path: files.read(self.root + path) for path in wanted}
+        return [Change(path, found[path] or "", text or "") for path, text in wanted.items() if found[path] != text]
+
+    def _write_units(self, changes: t.Sequence[Change]) -> None:
+        """Write or remove the unit files that differ, and have systemd read what there is now."""
+        for change in changes:
+            if change.after:
+                files.write(self.root + change.what, change.after)
+            else:
+                files.remove(self.root + change.what)
+        files.remove_directory(self.root + os.path.dirname(DROP_IN_PATH))
+        self.systemd.reload()
 
     def _enable(self) -> t.List[Change]:
         """Have the unit started at boot. Returns what differed."""

@@ -92,6 +92,10 @@ def verdict(base: Json, table: t.Iterable[Json], packet: Syn) -> Verdict:
     return end
 
 
+#: Statements after which the packet always goes on with the rest of the rule.
+_PASSING = {"counter", "log", "mangle", "notrack"}
+
+
 class _Walk:
     """One packet's way through the rules of a table. ``doubts`` are the verdicts it may have met before its end."""
 
@@ -130,9 +134,11 @@ class _Walk:
                 certain = certain and result is True
             elif kind in ("accept", "drop", "reject", "jump", "goto", "return", "queue", "vmap"):
                 return certain, expression
-            elif kind in ("limit", "xt"):
+            elif kind == "xt":
                 certain = False
-                target = expression if kind == "xt" else target
+                target = expression
+            elif kind not in _PASSING:
+                certain = False  # it may end the rule, as a limit, a quota, a count of connections or a full set does
         # Matches and targets of iptables' own are both "xt". One that ends a rule may be a target, such as REJECT.
         return certain, target
 

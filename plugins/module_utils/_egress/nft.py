@@ -15,7 +15,8 @@ import typing as t
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.errors import EgressError
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.ruleset import FAMILY, MARKER, TABLE
 
-_SEARCH_PATH = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin"
+#: Searched before PATH, which differs between root's shell and sudo: the path found is written into the units.
+_SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/sbin:/usr/bin:/bin"
 
 Json = t.Dict[str, t.Any]
 #: Runs a command in the C locale with a text as its input: exit status (negative: the signal), output and error output.
@@ -24,7 +25,7 @@ Run = t.Callable[[t.Sequence[str], str], t.Tuple[int, str, str]]
 
 def find() -> t.Optional[str]:
     """The path of the nft command, or None."""
-    return shutil.which("nft", path=os.environ.get("PATH", "") + ":" + _SEARCH_PATH)
+    return shutil.which("nft", path=f"{_SEARCH_PATH}:{os.environ.get('PATH', '')}".rstrip(":"))
 
 
 class Nft:

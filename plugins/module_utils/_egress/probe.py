@@ -7,20 +7,29 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import pwd
+import signal
 import socket
 import typing as t
 
 
-def routable(address: str) -> bool:
-    """Whether this host has a route to an address. Connecting a UDP socket looks the route up and sends nothing."""
+#: Seconds after which the kernel ends a child that should have taken none.
+DEADLINE = 5
+
+
+def outside(address: str) -> bool:
+    """Whether this host has a route to an address that leads out of it, so that firewalls see more than loopback.
+
+    Connecting a UDP socket looks the route up and sends nothing.
+    """
     try:
         with socket.socket(_family(address), socket.SOCK_DGRAM) as probe:
             probe.connect((address, 9))
+            return not ipaddress.ip_address(address).is_loopback and probe.getsockname()[0] != address
     except OSError:
         return False
-    return True
 
 
 def leaves(address: str, port: int, uid: int, counter: t.Callable[[], int]) -> bool:
@@ -30,20 +39,24 @@ def leaves(address: str, port: int, uid: int, counter: t.Callable[[], int]) -> b
     waited for, and what the network does with the packet does not matter. The connection is given up at once.
     """
     before = counter()
+    user = pwd.getpwuid(uid)
     child = os.fork()
     if child == 0:
-        _send_syn_as(address, port, uid)
+        _send_syn_as(address, port, user)
     os.waitpid(child, 0)
     return counter() > before
 
 
-def _send_syn_as(address: str, port: int, uid: int) -> t.NoReturn:
-    """In a child process. The user is changed before the socket is made, since a socket keeps the user who made it."""
+def _send_syn_as(address: str, port: int, user: pwd.struct_passwd) -> t.NoReturn:
+    """In a child process. The user is changed before the socket is made, since a socket keeps the user who made it.
+
+    Only system calls are made: a resolver thread may have held a lock of the C library when the process was forked.
+    """
     try:
-        user = pwd.getpwuid(uid)
-        os.initgroups(user.pw_name, user.pw_gid)
+        signal.alarm(DEADLINE)
+        os.setgroups([])
         os.setgid(user.pw_gid)
-        os.setuid(uid)
+        os.setuid(user.pw_uid)
         with socket.socket(_family(address), socket.SOCK_STREAM) as probe:
             probe.setblocking(False)
             probe.connect_ex((address, port))

@@ -123,7 +123,7 @@ def require_own_table_only(text: str) -> None:
             raise EgressError(f"the rule set must hold table {FAMILY} {TABLE} and nothing after it")
     if depth != 0:
         raise EgressError(f"the rule set does not close the braces of table {FAMILY} {TABLE}")
-    if not re.search(rf"\bchain {MARKER}\b", text):
+    if not re.search(rf"\bchain {MARKER}\b", code):
         raise EgressError(f"the rule set must hold the empty chain {MARKER}, which marks the table as ours")
 
 

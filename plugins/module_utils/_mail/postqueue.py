@@ -34,14 +34,14 @@ def find_in_queue(command: t.Sequence[str], queue_id: str, timeout: float) -> t.
     Reads line by line and stops at the message, so a long queue is never held in memory. `timeout` is in seconds.
     """
     try:
+        # pylint: disable-next=ansible-bad-function  # AnsibleModule.run_command would hold the whole queue in memory
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     except OSError as exc:
         raise QueueUnreadable(f"{command[0]} could not be run: {exc.strerror}") from exc
     timer = threading.Timer(timeout, process.kill)
     timer.start()
     try:
-        assert process.stdout is not None
-        entry = _search(process.stdout, queue_id)
+        entry = _search(t.cast(t.IO[bytes], process.stdout), queue_id)
         if entry is None and process.wait() != 0:
             raise QueueUnreadable(f"{' '.join(command)} gave no complete answer within {timeout:g} s")
         return entry

@@ -15,12 +15,12 @@ import typing as t
 
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.configtext import Document, logical, master_cf_key
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.diffs import make_diff
-from ansible_collections.outpost.smtp.plugins.module_utils._postfix.directory import OwnDirectory, State, TableFile
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.directory import OwnDirectory, State
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.errors import PostfixError
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.files import read_file
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.host import Host
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.packages import CA, POSTFIX, SASL, Platform
-from ansible_collections.outpost.smtp.plugins.module_utils._postfix.plan import MAIN, MASTER, NOTHING, Live, Plan, make_plan
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.plan import MAIN, MASTER, NOTHING, STOP, Live, Plan, make_plan
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.request import (
     BUNDLE_FILE,
     CA_BUNDLE,
@@ -51,6 +51,8 @@ class Configurator:
         self._platform = platform
         self._own = OwnDirectory(config_directory)
         self._installed = platform.has_program("postconf")
+        self._bundle = platform.ca_bundle() or platform.expected_ca_bundle()
+        self._files = request.files(self._bundle)  # before anything is locked or installed: a CA file may be missing
         self.missing_packages = platform.package_names(self._missing_needs(sasl_mechanisms)) if request.wants_anything() else []
 
     def _missing_needs(self, sasl_mechanisms: t.Sequence[str]) -> t.List[str]:
@@ -88,19 +90,20 @@ class Configurator:
         lock = self._own.locked() if change and (self._request.wants_anything() or self._own.exists()) else contextlib.nullcontext()
         with lock:
             live, unfinished = self._read_live()
-            plan, files = self._plan(live, version, defaults)
+            plan = self._plan(live, version, defaults)
             changed = plan.changes() or unfinished
             told = changed and plan.action != NOTHING and self._installed
-            diff = make_diff(plan, self._own, files, self._request.secret_tables)
+            diff = make_diff(plan, self._own, self._files, self._request.secret_tables)
             if changed and change:
-                told = Transaction(self._directory, self._own, self._host, plan).run(files, self._request, unfinished, check=self._installed)
+                told = Transaction(self._directory, self._own, self._host, plan).run(self._files, self._request, unfinished, check=self._installed)
         running = self._installed and self._host.running()
+        told = told and (change or running)
         return {
             "changed": changed,
             "diff": diff,
             "parameters": plan.changed_parameters(),
-            "reloaded": told and (change or running),
-            "running": running,
+            "reloaded": told,
+            "running": running and not (told and plan.action == STOP),
             "enabled": self._host.enabled() if self._installed else None,
             "version": version or None,
             "missing_packages": self.missing_packages,
@@ -113,22 +116,20 @@ class Configurator:
             raise PostfixError(f"There is no {MASTER} in {self._directory}; the postfix package brings it, install that again")
         state, journal = self._own.state(), self._own.journal()
         if journal is not None:
-            state = recovered(state, journal, main)
+            state = recovered(state, journal, main, master)
         remains = state == State() and self._own.exists() and not self._request.wants_anything()
         return Live(main, master, state), journal is not None or remains
 
-    def _plan(self, live: Live, version: str, defaults: t.Mapping[str, str]) -> t.Tuple[Plan, t.Dict[str, TableFile]]:
-        bundle = self._platform.ca_bundle() or self._platform.expected_ca_bundle()
-        files = self._request.files(bundle)
+    def _plan(self, live: Live, version: str, defaults: t.Mapping[str, str]) -> Plan:
         generation = live.state.generation
-        if not self._own.holds(generation, files):
-            generation = max([generation, *self._own.generations()]) + 1 if files else 0
+        if not self._own.holds(generation, self._files):
+            generation = max([generation, *self._own.generations()]) + 1 if self._files else 0
         values = {name: f"{self._request.type_of(name)}:{self._own.table_path(generation, name)}" for name in self._request.tables}
-        values[CA_BUNDLE] = self._own.table_path(generation, BUNDLE_FILE) if BUNDLE_FILE in files else bundle
+        values[CA_BUNDLE] = self._own.table_path(generation, BUNDLE_FILE) if BUNDLE_FILE in self._files else self._bundle
         values[SMTP_CHROOT] = _smtp_chroot(live.master) or self._platform.default_chroot()
         values[COMPATIBILITY_LEVEL] = compatibility_level(version)
         initial = bool(self._request.initial_parameters) and self._is_unconfigured(live)
-        return make_plan(live, self._request.resolved(values, initial), generation, initial, defaults), files
+        return make_plan(live, self._request.resolved(values, initial), generation, initial, defaults)
 
     def _is_unconfigured(self, live: Live) -> bool:
         """Whether main.cf is nobody's work: absent, as an RPM brought it, or made so by an earlier run."""

@@ -20,14 +20,29 @@ from ansible_collections.outpost.smtp.plugins.module_utils._postfix.plan import 
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.request import BUNDLE_FILE
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.tables import MASK, masked_table
 
-#: Where an administrator's password can stand in main.cf or master.cf itself: static: and inline: credentials, and the
-#: parameters of database clients (ldap_table(5) bind_pw, mysql_table(5) password). Commented out it is still one.
-_SECRET = re.compile(r"(password_maps[^=]*=.*?(?:static|inline):|(?:_bind_pw|_password|_passwd|_secret)[ \t]*=[ \t]*)(.*)", re.DOTALL)
+#: Where an administrator's password can stand in main.cf or master.cf itself: static: and inline: credentials, which any
+#: parameter may hold for another that refers to it, and the parameters of database clients (ldap_table(5) bind_pw,
+#: mysql_table(5) password).
+_SECRET = re.compile(r"((?:static|inline):(?=\s*\{|[^\s,]*[:=])|(?:_bind_pw|_password|_passwd|_secret)[ \t]*=\s*)(.*)", re.DOTALL)
 
 
 def masked_config(text: str) -> str:
-    """Return the text of main.cf or master.cf with an administrator's passwords masked."""
-    return "".join(_masked(chunk.raw) for chunk in parse(text, main_cf_key))
+    """Return the text of main.cf or master.cf with an administrator's passwords masked. Commented out they still are passwords."""
+    return "".join(_masked(raw) for raw in _stretches(text))
+
+
+def _stretches(text: str) -> t.Iterator[str]:
+    """Entries, and comment lines together with those that would continue them if all were none."""
+    comment = ""
+    for chunk in parse(text, main_cf_key):
+        if comment and not re.match(r"#[ \t]", chunk.raw):
+            yield comment
+            comment = ""
+        if chunk.raw.startswith("#"):
+            comment += chunk.raw
+        else:
+            yield chunk.raw
+    yield comment
 
 
 def _masked(raw: str) -> str:

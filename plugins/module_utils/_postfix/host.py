@@ -44,6 +44,7 @@ def run_program(argv: t.Sequence[str], stdin: str = "") -> Result:
         raise PostfixError(f"The program {argv[0]} is not on this host")
     environment = {"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     try:
+        # pylint: disable-next=ansible-bad-function  # run_command belongs to AnsibleModule, which this package does not know
         done = subprocess.run([path, *argv[1:]], input=stdin.encode(), capture_output=True, timeout=_TIMEOUT, env=environment, check=False)
     except OSError as error:
         raise PostfixError(f"{argv[0]} does not start: {error.strerror}") from None
@@ -71,7 +72,7 @@ class Host:
         result = self._run(["postconf", "-d", "mail_version", *names], "")
         if result.rc != 0:
             raise PostfixError(f"postconf does not tell Postfix's version: {complaint(result)}")
-        defaults = {name.strip(): value.strip() for name, _, value in (line.partition("=") for line in result.out.splitlines())}
+        defaults = {name.strip(): value.strip() for name, _equals, value in (line.partition("=") for line in result.out.splitlines())}
         return defaults.pop("mail_version", ""), defaults
 
     def check(self, directory: str, ours: t.AbstractSet[str]) -> None:

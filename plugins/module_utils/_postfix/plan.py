@@ -16,6 +16,7 @@ from ansible_collections.outpost.smtp.plugins.module_utils._postfix.configtext i
     master_cf_key,
     parameter_value,
     references,
+    same_entry,
     split_list,
 )
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.directory import NAME, State
@@ -65,7 +66,7 @@ def make_plan(live: Live, wanted: Resolved, generation: int, initial: bool, defa
     state = live.state
     main, master = Document(live.main or "", main_cf_key), Document(live.master or "", master_cf_key)
     unterminated = {
-        name: name in state.unterminated or bool(document.text) and not document.text.endswith("\n")
+        name: name in state.unterminated or bool(document.text) and not document.text.endswith("\n") and not document.in_block()
         for name, document in ((MAIN, main), (MASTER, master))
     }
     new_main, parameters = own(main, state.parameters, _wanted_parameters(main, state.parameters, wanted, defaults), not unterminated[MAIN])
@@ -89,12 +90,13 @@ def make_plan(live: Live, wanted: Resolved, generation: int, initial: bool, defa
 def _wanted_parameters(main: Document, owned: Ownership, wanted: Resolved, defaults: t.Mapping[str, str]) -> t.Dict[str, Owned]:
     parameters = {name: Owned(raw) for name, raw in wanted.assigned.items()}
     for name, addition in wanted.appended.items():
-        base = _administrators_part(name, addition, main, owned.get(name), defaults.get(name, ""))
-        parameters[name] = Owned(f"{name} = {base}, {addition}\n" if base else f"{name} = {addition}\n", appended=addition)
+        base = _administrators_part(name, main, owned.get(name), defaults.get(name, ""))
+        ours = [part for part in split_list(addition) if part not in split_list(base)]
+        parameters[name] = Owned(f"{name} = {', '.join([base, *ours] if base else ours)}\n", appended=", ".join(ours))
     return parameters
 
 
-def _administrators_part(name: str, addition: str, main: Document, before: t.Optional[Owned], default: str) -> str:
+def _administrators_part(name: str, main: Document, before: t.Optional[Owned], default: str) -> str:
     """The value of a list parameter without what is ours.
 
     A default that only points to another parameter, as virtual_alias_maps does to the deprecated virtual_maps, counts
@@ -102,7 +104,9 @@ def _administrators_part(name: str, addition: str, main: Document, before: t.Opt
     """
     live = main.outside().get(name)
     if live is not None:
-        ours = split_list(addition) + split_list(before.appended or "" if before is not None else "")
+        if before is not None and before.appended is None and same_entry(live, before.raw):
+            live = before.previous or ""  # all of it was ours
+        ours = split_list(before.appended or "" if before is not None else "")
         value = parameter_value(live)
         return without(value, [part for part in split_list(value) if part in ours or f"/{NAME}/" in part])
     pointed_to = references(default)

@@ -113,9 +113,6 @@ class Request:
             files[BUNDLE_FILE] = TableFile(b"".join(part if part.endswith(b"\n") else part + b"\n" for part in parts if part), 0o644)
         return files
 
-    def missing_ca_files(self) -> t.List[str]:
-        return [path for path in self.ca_files if read_file(path) is None]
-
 
 class Resolved(t.NamedTuple):
     """The wanted entries, ready to be written."""

@@ -81,9 +81,3 @@ def _loose_entries(content: str) -> t.Dict[str, str]:
     """The entries of a table that may be damaged."""
     lines = [line for line in content.split("\n") if line.strip() and not line.startswith("#")]
     return dict((re.split(r"[ \t]+", line, maxsplit=1) + [""])[:2] for line in lines)
-
-
-def secrets_of(content: str) -> t.List[str]:
-    """Return what must never be shown of a secret table: the values, and of ``user:password`` the password too."""
-    values = list(_loose_entries(content).values())
-    return [text for text in [*values, *(value.partition(":")[2] for value in values)] if text]

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.outpost.smtp.plugins.module_utils._postfix.configtext import Document, main_cf_key
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.configtext import Document, main_cf_key, master_cf_key
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.directory import OwnDirectory, State, TableFile
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.errors import PostfixError
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.files import remove_tree, replace_file, sync_directory, temporary_name
@@ -26,14 +26,14 @@ from ansible_collections.outpost.smtp.plugins.module_utils._postfix.request impo
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.tables import TEXTHASH, parse_table
 
 
-def recovered(state: State, journal: State, main: t.Optional[str]) -> State:
+def recovered(state: State, journal: State, main: t.Optional[str], master: t.Optional[str]) -> State:
     """Return what is ours after a run that was killed on its way from ``state`` to ``journal``."""
     document = Document(main or "", main_cf_key)
     new_is_live = f"/{journal.generation}/" in "".join(raw for name, raw in document.entries().items() if name in journal.parameters)
     return journal._replace(
         generation=journal.generation if new_is_live else state.generation,
         parameters=merge(state.parameters, journal.parameters, document),
-        services={**journal.services, **state.services},
+        services=merge(state.services, journal.services, Document(master or "", master_cf_key)),
         created=state.created or journal.created,
         unterminated=tuple(sorted({*state.unterminated, *journal.unterminated})),
     )
@@ -55,6 +55,8 @@ class Transaction:
         Raises PostfixError; its text says whether the old or the new configuration is in place.
         """
         try:
+            if unfinished:  # the journal of the killed run, which is about to be replaced, knows what it did
+                self._own.write_state(self._plan.live.state)
             self._own.write_journal(self._plan.state)
             self._prepare(files, request, check)
         except (PostfixError, OSError) as error:

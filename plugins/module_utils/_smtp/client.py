@@ -428,7 +428,7 @@ class Client:
 
     def _address_literal(self) -> str:
         """The own address as RFC 5321 section 4.1.3 writes it, for a host without a proper name."""
-        address = str(self._socket().getsockname()[0]).split("%")[0]
+        address = str(self._socket().getsockname()[0]).partition("%")[0]
         return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
 
 

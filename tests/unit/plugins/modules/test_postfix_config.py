@@ -5,15 +5,28 @@ from __future__ import annotations
 
 import json
 import typing as t
+from pathlib import Path
 
+import jinja2
 import pytest
 import yaml
 from ansible.module_utils import basic
 from ansible.module_utils.testing import patch_module_args
 
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.configtext import (
+    logical,
+    parameter_value,
+    parse_parameters,
+    parse_services,
+    references,
+)
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.errors import PostfixError
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.tables import parse_table
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.transports import transports
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.relay import normalise_relays
 from ansible_collections.outpost.smtp.plugins.modules import postfix_config
 
+TEMPLATES = Path(__file__).parents[4] / "roles" / "postfix_relay" / "templates"
 CANARY = "[h]:465 me:CANARY'\"\\-1f7\n"
 
 
@@ -31,7 +44,7 @@ class FakeConfigurator:
 
     def configure(self, change: bool) -> t.Dict[str, t.Any]:
         if isinstance(FakeConfigurator.outcome, Exception):
-            raise FakeConfigurator.outcome
+            raise FakeConfigurator.outcome  # pylint: disable=raising-bad-type  # seen as the dictionary that it is at first
         return {**FakeConfigurator.outcome, "change": change}
 
 
@@ -102,6 +115,44 @@ def test_the_text_of_an_unexpected_exception_is_not_shown(run: t.Any) -> None:
     assert run()["msg"].startswith("Unexpected KeyError in test_postfix_config.py:")
 
 
+def test_a_path_that_can_not_be_used_is_named(run: t.Any) -> None:
+    FakeConfigurator.outcome = IsADirectoryError(21, "Is a directory", "/p")
+    assert run()["msg"] == "/p can not be used: Is a directory; nothing was changed"
+    FakeConfigurator.outcome = PermissionError(13, "Permission denied", "/p")
+    assert run()["msg"] == "/p can not be used: Permission denied; nothing was changed; this needs root's rights (become)"
+
+
 @pytest.mark.parametrize("options", [{"tables": {"a": ["x"]}}, {"secret_tables": {"a": {"CANARY": "CANARY"}}}, {"parameters": "x"}])
 def test_wrong_options_fail_cleanly(run: t.Any, options: t.Dict[str, t.Any]) -> None:
     assert run(**options)["failed"]
+
+
+def rendered(template: str, **relay: t.Any) -> str:
+    """A template of role postfix_relay for one relay, as Ansible renders it."""
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), trim_blocks=True, undefined=jinja2.StrictUndefined)
+    credentials = {"username": "me", "password": "CANARY"} if relay.get("tls") != "none" else {}
+    relays = normalise_relays([{"name": "a-b", "host": "smtp.example.net", **credentials, **relay}])
+    senders = {"rules": [], "everybody": None}
+    return environment.get_template(template).render(
+        __postfix_relay_transports=transports(relays, "v"), __postfix_relay_alias_entries=[], __postfix_relay_senders=senders
+    )
+
+
+def test_nothing_in_an_administrators_main_cf_weakens_the_roles_transport() -> None:
+    """Of these, each was seen to send without TLS or without a login, or to send nothing, when taken from main.cf."""
+    (service,) = parse_services(rendered("master.cf.j2")).values()
+    options = dict(argument.split("=", 1) for argument in logical(service).split(" -o ")[1:])
+    assert options["smtp_tls_security_level"] == "$outpost_a_b_tls_security_level"
+    assert options["smtp_tls_policy_maps"] == "static:$outpost_a_b_tls_security_level"  # when empty, smtp_tls_per_site decides
+    assert options["smtp_tls_connection_reuse"] == "no"  # tlsproxy(8) runs in a chroot, without our CA file
+    assert options["smtp_fallback_relay"] == options["smtp_tls_CApath"] == "" and options["smtp_sender_dependent_authentication"] == "no"
+
+
+@pytest.mark.parametrize(("relay", "level"), [({}, "secure"), ({"port": 465}, "secure"), ({"port": 25, "tls": "none"}, "none")])
+def test_the_roles_parameters_are_complete_and_a_server_without_credential_gets_no_mail(relay: t.Dict[str, t.Any], level: str) -> None:
+    parameters = {name: parameter_value(raw) for name, raw in parse_parameters(rendered("main.cf.j2", **relay), "parameters")[0].items()}
+    assert set(references(rendered("master.cf.j2", **relay))) <= set(parameters)
+    assert parameters["outpost_a_b_tls_security_level"] == level
+    assert parameters["outpost_a_b_sasl_password_maps"].split()[1].startswith("fail:")
+    # smtp(8) asks for the host's name first, and "fail" would answer for every name that the table does not have.
+    assert parse_table("sasl_passwd", rendered("sasl_passwd.j2", **relay)) == ({"smtp.example.net": "me:CANARY"} if level != "none" else {})

@@ -17,9 +17,9 @@ RELAYS = [Relay("primary", HOST, 465)]
 LAST = {HOST: {"ipv4": ["192.0.2.9"], "ipv6": ["2001:db8::9"]}}
 
 
-def resolved(ipv4: addresses.Answer, ipv6: addresses.Answer, last: addresses.Known = LAST) -> Addresses:
+def resolved(ipv4: addresses.Answer, ipv6: addresses.Answer, last: t.Optional[addresses.Known] = None) -> Addresses:
     answers = {"ipv4": ipv4, "ipv6": ipv6}
-    return addresses.resolve(RELAYS, last, lambda _host, family: answers[family])[HOST]
+    return addresses.resolve(RELAYS, LAST if last is None else last, lambda _host, family: answers[family])[HOST]
 
 
 @pytest.mark.parametrize(

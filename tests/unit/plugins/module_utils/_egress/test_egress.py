@@ -33,7 +33,7 @@ table inet outpost_smtp {
 """
 RELAYS = [Relay("primary", "smtp.example.net", 465)]
 MARK = {"chain": {"family": "inet", "table": "outpost_smtp", "name": "managed_by_outpost_smtp"}}
-DROPPING = {"family": "inet", "table": "filter", "name": "output", "type": "filter", "hook": "output", "policy": "drop"}
+DROPPING = {"family": "inet", "table": "filter", "name": "output", "type": "filter", "hook": "output", "prio": 0, "policy": "drop"}
 
 
 class Kernel:
@@ -130,7 +130,7 @@ class Host:
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    monkeypatch.setattr(probe, "routable", lambda _address: True)
+    monkeypatch.setattr(probe, "outside", lambda _address: True)
     monkeypatch.setattr(blocking, "_LEGACY", {})
     service = tmp_path / "lib/systemd/system/nftables.service"
     service.parent.mkdir(parents=True)
@@ -174,7 +174,7 @@ def test_absent_leaves_nothing_of_ours(host: Host) -> None:
     assert host.snapshot() == done
     removed = host.absent()
     assert removed["changed"] and removed["diff"] == predicted["diff"]
-    assert not [path for path in host.root.rglob("*outpost*")] and kernel(host).loaded is None
+    assert not list(host.root.rglob("*outpost*")) and kernel(host).loaded is None
     assert untouched[1:] == host.snapshot()[1:3]
     assert not host.absent()["changed"]
 
@@ -250,6 +250,27 @@ def test_a_run_killed_after_the_load_is_completed_by_the_next(host: Host, monkey
     assert host.present()["changed"]
     assert not host.present()["changed"]
     assert [path.name for path in (host.root / "etc/outpost-smtp").iterdir()] == ["egress.nft"]
+
+
+def test_a_run_killed_before_systemd_has_read_the_units_is_completed_by_the_next(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(_init: Init) -> None:
+        raise Killed
+
+    def interrupted(run: t.Callable[[], t.Any]) -> None:
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(Init, "reload", killed)
+            run()
+
+    host.present()
+    Path(str(host.root) + DROP_IN_PATH).unlink()
+    for run in (host.present, host.absent):
+        interrupted(run)
+        before = host.init.reloads
+        assert run()["changed"] and host.init.reloads == before + 1
+        assert not run()["changed"] and host.init.reloads == before + 1
 
 
 @pytest.mark.parametrize("path", [egress.RULES_PATH, UNIT_PATH, DROP_IN_PATH, state.PATH])
@@ -339,8 +360,17 @@ def test_an_address_without_a_route_is_not_missed(host: Host, monkeypatch: pytes
     kernel(host).foreign = [{**DROPPING, "family": "ip6"}]
     with pytest.raises(EgressError):
         host.present()
-    monkeypatch.setattr(probe, "routable", lambda address: ":" not in address)
+    monkeypatch.setattr(probe, "outside", lambda address: ":" not in address)
     assert host.present()["blocking_chains"] == []
+
+
+def test_a_chain_behind_ours_stays_in_doubt(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our counter has moved before such a chain sees the packet, so it proves nothing there."""
+    kernel(host).foreign_rules = [{"rule": {"chain": "output", "handle": 4, "expr": [{"xt": None}, {"accept": None}]}}]
+    monkeypatch.setattr(probe, "leaves", lambda *_arguments: True)
+    for behind in ({"prio": 61}, {"prio": 60}, {"prio": -300, "hook": "postrouting"}):
+        kernel(host).foreign = [{**DROPPING, **behind}]
+        assert [entry["certain"] for entry in host.present()["blocking_chains"]] == [False]
 
 
 @pytest.mark.parametrize("gets_out", [True, False])

@@ -83,7 +83,7 @@ def test_without_rules_the_policy_decides() -> None:
     ],
 )
 def test_a_rule_that_matches_for_certain(expression: t.Dict[str, t.Any]) -> None:
-    assert outcome([expression, {"counter": {"packets": 1, "bytes": 2}}, ACCEPT]) == PASS
+    assert outcome([expression, {"counter": {"packets": 1, "bytes": 2}}, {"log": {"prefix": "x"}}, ACCEPT]) == PASS
     assert outcome([expression, REJECT], policy="accept") == STOP
 
 
@@ -128,6 +128,9 @@ def test_a_rule_that_does_not_match(expression: t.Dict[str, t.Any]) -> None:
         LIMIT,
         {"xt": None},
         {"xt": {"type": "match", "name": "conntrack"}},
+        {"ct count": {"val": 20, "inv": True}},
+        {"quota": {"val": 10, "val_unit": "mbytes", "inv": True}},
+        {"set": {"op": "add", "elem": {"payload": {"protocol": "ip", "field": "daddr"}}, "set": "@s", "stmt": [{**LIMIT}]}},
     ],
 )
 def test_a_rule_that_can_not_be_judged_leaves_doubt_only_where_it_matters(expression: t.Dict[str, t.Any]) -> None:

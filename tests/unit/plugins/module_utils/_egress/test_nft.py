@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 import subprocess
 import typing as t
 from pathlib import Path
@@ -111,6 +112,19 @@ def command(tmp_path: Path) -> t.Callable[[str], Nft]:
         return Nft(str(path), execute)
 
     return make
+
+
+def test_the_same_command_is_found_whatever_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its path is written into the units, so sudo's secure_path must not make another run of it."""
+    links = {"/sbin/nft", "/usr/sbin/nft", "/opt/nft/nft"}
+    monkeypatch.setattr(shutil, "which", lambda name, path: next((f"{d}/{name}" for d in path.split(":") if f"{d}/{name}" in links), None))
+    for path in ("/sbin:/bin:/usr/sbin:/usr/bin", "/usr/sbin:/sbin", "/opt/nft", ""):
+        monkeypatch.setenv("PATH", path)
+        assert nft.find() == "/usr/sbin/nft"
+    links -= {"/sbin/nft", "/usr/sbin/nft"}
+    assert nft.find() is None
+    monkeypatch.setenv("PATH", "/opt/nft")
+    assert nft.find() == "/opt/nft/nft"
 
 
 def test_no_table(command: t.Callable[[str], Nft]) -> None:

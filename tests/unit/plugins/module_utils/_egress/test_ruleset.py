@@ -31,8 +31,8 @@ table inet outpost_smtp {
 """
 
 
-def rendered(line: str, addresses: t.Mapping[str, Addresses] = BOTH, users: Users = USERS) -> str:
-    return ruleset.render(line + "\n", addresses, users)
+def rendered(line: str, addresses: t.Optional[t.Mapping[str, Addresses]] = None, users: Users = USERS) -> str:
+    return ruleset.render(line + "\n", BOTH if addresses is None else addresses, users)
 
 
 def test_placeholders_become_anonymous_sets_and_numbers() -> None:
@@ -109,6 +109,7 @@ def edited(old: str, new: str) -> str:
         pytest.param(edited('oifname "lo" accept', "ip daddr \\\n192.0.2.1 accept"), id="continued-line"),
         pytest.param(TEXT.rstrip()[:-1], id="brace-open"),
         pytest.param(edited("managed_by_outpost_smtp", "other"), id="no-mark"),
+        pytest.param(edited("managed_by_outpost_smtp", "other") + "# chain managed_by_outpost_smtp\n", id="mark-in-a-comment"),
     ],
 )
 def test_whatever_reaches_beyond_our_table_is_refused(text: str) -> None:

@@ -202,6 +202,19 @@ def test_a_refused_password_is_tried_once(lab: Lab, capabilities: str) -> None:
     assert len(account.logins) == 1
 
 
+def test_a_password_is_sent_once_however_often_the_server_asks(lab: Lab) -> None:
+    answers: t.List[bytes] = []
+
+    def ask(peer: Peer, _tag: str) -> None:
+        for _count in range(3):
+            peer.send("+ ")
+            answers.append(peer.line())
+
+    with pytest.raises(MailboxError, match="asks for more than PLAIN"):
+        lab.opened(lab.account(replies={"AUTHENTICATE": ask}))
+    assert len([answer for answer in answers if answer]) == 1
+
+
 @pytest.mark.parametrize(("capabilities", "username"), [("IMAP4rev1 LOGINDISABLED", USERNAME), ("IMAP4rev1", "ünser")])
 def test_no_login_where_none_is_possible(lab: Lab, capabilities: str, username: str) -> None:
     account = lab.account(capabilities=capabilities)

@@ -28,7 +28,7 @@ def test_token_is_in_subject_message_id_and_own_field() -> None:
 
 
 def test_tokens_are_never_used_twice() -> None:
-    tokens = {build_message("a@example.net", "b@example.net", NOW).token for _ in range(50)}
+    tokens = {build_message("a@example.net", "b@example.net", NOW).token for _count in range(50)}
     assert len(tokens) == 50
     assert all(len(token) == 32 for token in tokens)
 

@@ -72,7 +72,7 @@ class FakePostfix:
             return Result(0, "", "")
         if program == "postmap":
             lines = [line.split(None, 1) for line in Path(argv[-1].partition(":")[2]).read_text().splitlines()]
-            table = {key: value for key, value in lines}
+            table = dict(lines)
             return Result(0, "".join(f"{key}\t{table[key]}\n" for key in stdin.splitlines() if key in table), "")
         if program == "master":
             return Result(1 if self.loaded.exists() else 0, "", "")

@@ -80,6 +80,22 @@ def test_an_administrators_password_in_main_cf_is_masked_in_diffs(postfix: t.Any
     assert postfix.main.read_text().startswith(secrets)
 
 
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "#smtp_sasl_password_maps =\n#   static:u:CANARY\n",
+        "# smtp_sasl_password_maps = inline:{\n#   {[h]:587 = u:CANARY} }\n",
+        "credentials = static:u:CANARY\n",  # for smtp_sasl_password_maps = $credentials
+        "credentials = inline:{ {[h]:587 = u:x},\n  {[i]:587 = u:CANARY} }\n",
+        "credentials = static:{u:CANARY}\n",
+    ],
+)
+def test_a_password_that_takes_several_lines_or_has_another_name_is_masked(postfix: t.Any, secret: str) -> None:
+    postfix.main.write_text(secret + "#\n# uid: static:5000\nvirtual_uid_maps = static:5000\n")
+    before = postfix.configure(parameters="biff = no\n")["diff"][0]["before"]
+    assert "CANARY" not in before and before.endswith("********\n#\n# uid: static:5000\nvirtual_uid_maps = static:5000\n")
+
+
 def test_a_table_that_was_opened_to_others_or_edited_is_made_again(postfix: t.Any, relay_options: Options) -> None:
     for damage in (lambda path: path.chmod(0o644), lambda path: path.write_text("x y\n"), lambda path: path.unlink()):
         postfix.configure(**relay_options())
@@ -132,6 +148,39 @@ def test_an_administrators_addition_to_a_shared_list_survives_both_ways(postfix:
     assert postfix.parameters()["virtual_alias_maps"] == "hash:/etc/postfix/virtual, hash:/new"
 
 
+@pytest.mark.parametrize("value", ["hash:/a, texthash:/y", "texthash:/y, hash:/a", "texthash:/y"])
+def test_an_element_that_the_administrator_has_already_stays_theirs(postfix: t.Any, value: str) -> None:
+    postfix.main.write_text(f"virtual_alias_maps = {value}\n")
+    before = postfix.files()
+    postfix.configure(parameters="virtual_alias_maps += texthash:/y, texthash:/z\n")
+    assert postfix.parameters()["virtual_alias_maps"] == f"{value}, texthash:/z"
+    assert not postfix.configure(parameters="virtual_alias_maps += texthash:/y, texthash:/z\n")["changed"]
+    postfix.configure(parameters="virtual_alias_maps += texthash:/y\n")
+    postfix.configure()
+    assert postfix.files() == before
+
+
+def test_a_list_that_was_ours_as_a_whole_has_the_administrators_value_again_when_we_only_add(postfix: t.Any) -> None:
+    before = postfix.files()
+    postfix.configure(parameters="virtual_alias_maps = texthash:/y\n")
+    postfix.configure(parameters="virtual_alias_maps += texthash:/y\n")
+    assert postfix.parameters()["virtual_alias_maps"] == "hash:/etc/postfix/virtual, texthash:/y"
+    postfix.configure(parameters="virtual_alias_maps = texthash:/z\n")
+    postfix.configure()
+    assert postfix.files() == before
+
+
+def test_lines_added_below_our_block_are_replaced_there_once(postfix: t.Any) -> None:
+    options = {"parameters": "biff = no\n"}
+    before = postfix.main.read_text()
+    postfix.configure(**options)
+    postfix.main.write_text(postfix.main.read_text() + "biff = yes")  # no newline at its end
+    assert postfix.configure(**options)["changed"]
+    assert not postfix.configure(**options)["changed"]
+    postfix.configure()
+    assert postfix.main.read_text() == before + "biff = yes"
+
+
 def test_a_lost_memory_leaves_no_reference_to_tables_that_are_gone(postfix: t.Any, relay_options: Options) -> None:
     postfix.configure(**relay_options())
     for path in sorted(postfix.own.rglob("*"), reverse=True):
@@ -148,7 +197,8 @@ def test_without_a_main_cf_the_initial_parameters_apply_and_stay_applied(postfix
     assert postfix.parameters()["virtual_alias_maps"] == f"texthash:{postfix.own}/1/aliases"
     assert not postfix.configure(**relay_options())["changed"]
     postfix.start()
-    postfix.configure()
+    predicted = postfix.configure(change=False)
+    assert predicted == postfix.configure() and not predicted["running"]
     assert not postfix.main.exists() and postfix.told()[-1] == "stop" and not postfix.own.exists()
 
 
@@ -256,6 +306,14 @@ def test_missing_packages_are_named_as_on_this_system(postfix: t.Any, relay_opti
     assert configurator.missing_packages == ["postfix", "cyrus-sasl-plain", "ca-certificates"]
     assert configurator.configure(change=False)["changed"]
     assert postfix.configurator().missing_packages == []  # nothing is needed to take everything back
+
+
+def test_a_ca_file_that_is_not_there_is_named_before_anything_is_installed_or_touched(postfix: t.Any) -> None:
+    (postfix.root / "usr/sbin/postconf").unlink()
+    before = postfix.files()
+    with pytest.raises(PostfixError, match="ca_files: /nowhere does not exist"):
+        postfix.configurator(parameters="a = @ca_bundle@\n", ca_files=["/nowhere"])
+    assert postfix.files() == before
 
 
 def test_two_runs_at_once_do_not_mix(postfix: t.Any) -> None:

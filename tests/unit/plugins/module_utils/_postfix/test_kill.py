@@ -63,7 +63,7 @@ def assert_works(postfix: t.Any, allowed: t.Collection[t.Optional[str]]) -> None
                 assert os.path.exists(word.partition(":")[2]), word
     for key, raw in master.items():
         if key.startswith("outpost_"):
-            assert set(references(raw)) <= set(main) or key.split("/")[0] != (transport or "").split(":")[0]
+            assert set(references(raw)) <= set(main) or key.split("/")[0] != (transport or "").partition(":")[0]
     if transport is not None and transport.startswith("outpost_"):
         service, nexthop = transport.split(":", 1)
         assert f"{service}/unix" in master
@@ -149,3 +149,29 @@ def assert_healed(postfix: t.Any, options: t.Dict[str, t.Any], finished: bool) -
     own = sorted(os.listdir(postfix.own)) if postfix.own.exists() else []
     assert own[1:] == (["lock", "state.json"] if options else []) and len(own) == (3 if options else 0)
     assert sorted(path.name for path in postfix.directory.iterdir() if path.name not in ("main.cf", "outpost_smtp")) == ["master.cf"]
+
+
+def test_runs_killed_one_after_another_forget_nothing(
+    postfix: t.Any, relay_options: Options, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: t.Any
+) -> None:
+    """What the first of them did is still known to be ours after the second, which wanted something else, was killed too."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    first, second = relay_options(), relay_options(name="second")
+    first["parameters"] += "myhostname = ours.example.org\n"
+    first["services"] += "relay unix - - n - - smtp\n"
+    second["services"] += "relay unix - - - - - smtp\n"
+    pristine = postfix.files()
+    start = tmp_path_factory.mktemp("start") / "root"
+    shutil.copytree(postfix.root, start)
+    reached = [True, True]
+    steps = [0, 0]
+    while reached[0]:
+        steps[0] += 5  # each pair of steps would take minutes
+        steps[1], reached[1] = 0, True
+        while reached[1]:
+            steps[1] += 5
+            shutil.rmtree(postfix.root)
+            shutil.copytree(start, postfix.root)
+            reached = [run_killed(postfix, steps[0], first), run_killed(postfix, steps[1], second)]
+            postfix.configure()
+            assert postfix.files() == pristine, steps

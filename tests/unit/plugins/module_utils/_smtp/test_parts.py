@@ -6,11 +6,13 @@ from __future__ import annotations
 import re
 import socket
 import string
+import threading
 import time
 
 import pytest
+from smtp_server import Certificates
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import connect, diagnose, transcript
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import connect, diagnose, tls, transcript
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.connect import Connector
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnoses import BY_CODE, CATALOGUE
@@ -62,7 +64,7 @@ def test_stages() -> None:
 
 def test_transcript_is_bounded() -> None:
     record = Transcript()
-    for _ in range(transcript.MAX_LINES):
+    for _count in range(transcript.MAX_LINES):
         record.received(Reply(250, ["x" * 2000, "y"]))
 
     lines = record.lines()
@@ -96,7 +98,7 @@ def silent() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         sock.listen(0)
-        fillers = [socket.socket() for _ in range(4)]
+        fillers = [socket.socket() for _count in range(4)]
         for filler in fillers:
             filler.setblocking(False)
             filler.connect_ex(sock.getsockname())
@@ -164,6 +166,48 @@ def test_the_outcomes_of_all_addresses_are_told() -> None:
     assert caught.value.kind == Kind.CONNECT and str(caught.value).count("refused") == 4
 
 
+def test_addresses_that_were_not_tried_are_no_evidence() -> None:
+    attempts = [connect.Attempt(_address(1), "refused"), *[connect.Attempt(_address(1), "not_tried")] * 3000]
+    seen = diagnose.Observation("h", 25, "none", "auto", SmtpError(Kind.CONNECT, "x", stage="connect"), attempts)
+
+    assert diagnose.diagnose(seen, str)["evidence"] == ["127.0.0.1: refused"]
+
+
+# -- TLS ---------------------------------------------------------------------------------------------------------------
+
+_HELLO_REQUEST = b"\x16\x03\x03\x00\x04\x00\x00\x00\x00"
+"""A record that a client ignores during a handshake (RFC 5246 section 7.4.1.1)."""
+
+
+def test_a_handshake_is_not_mistaken_for_another_protocol_where_its_beginning_was_read_already(certificates: Certificates) -> None:
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    far.sendall(_HELLO_REQUEST[:7])
+
+    def serve() -> None:
+        far.recv(1, socket.MSG_PEEK)  # the client has read the first part and said its ClientHello
+        far.sendall(_HELLO_REQUEST[7:])
+        with certificates.good().wrap_socket(far, server_side=True) as secured:
+            secured.recv(1)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    secured = tls.handshake(tls.verifying_context(certificates.ca_file), near, "localhost", Deadline(5))
+    secured.close()
+    thread.join()
+
+
+def test_a_handshake_ends_though_the_server_is_never_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    monkeypatch.setattr(tls, "wait", lambda *_args: far.send(_HELLO_REQUEST) > 0)
+    started = time.monotonic()
+    with far, pytest.raises(SmtpError) as caught:
+        tls.handshake(tls.inspecting_context(), near, "localhost", Deadline(0.2))
+
+    assert caught.value.kind == Kind.TIMEOUT and time.monotonic() - started < 2
+
+
 # -- the catalogue -----------------------------------------------------------------------------------------------------
 
 
@@ -177,7 +221,7 @@ def test_texts_use_known_fields_only() -> None:
     seen = diagnose.Observation("h", 1, "none", "auto", SmtpError("unknown", "x"))
     known = set(diagnose._facts(seen))
     for entry in CATALOGUE:
-        used = {name for text in (entry.summary, entry.remedy) for _, name, _, _ in string.Formatter().parse(text) if name}
+        used = {name for text in (entry.summary, entry.remedy) for _literal, name, _spec, _conversion in string.Formatter().parse(text) if name}
         assert used <= known, entry.code
 
 

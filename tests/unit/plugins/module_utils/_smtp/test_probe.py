@@ -260,6 +260,61 @@ def test_a_server_that_quotes_the_password_is_not_repeated(bench: Bench, certifi
         assert not [text for text in server_texts if form in text.replace("S: ", "")], form
 
 
+def test_a_password_among_the_mechanisms_is_masked(bench: Bench, certificates: Certificates) -> None:
+    """A server may know the password from the day before, and mechanisms are read in upper case."""
+    result = bench.test(conversation(tls="implicit", context=certificates.good(), offer_tls=[f"AUTH {PASSWORD}"]))
+
+    assert_failed(result, "cap_no_common_mech", "auth")
+    assert PASSWORD.upper() not in json.dumps(result, ensure_ascii=False)
+
+
+def test_one_relay_does_not_tell_the_password_of_another(relay: MakeRelay, certificates: Certificates) -> None:
+    blob = base64.b64encode(f"\0{USERNAME}\0{PASSWORD}".encode()).decode()
+    handler = conversation(tls="implicit", context=certificates.good(), replies={"AUTH": f"535 5.7.8 not {blob}"})
+    with Server(handler) as server:
+        entries = [relay(server.port, name=name, ca_file=certificates.ca_file, **LOGIN) for name in ("first", "second")]
+        entries[0]["password"] = "something else"
+        results = probe.probe_all(entries, 5, "client.example.org")
+
+    assert [result["auth"]["text"] for result in results] == ["not ********"] * 2
+    assert_secret_is_nowhere(results)
+
+
+@pytest.mark.parametrize("before", range(200, 256, 5))
+def test_a_password_is_masked_before_anything_is_cut(bench: Bench, before: int) -> None:
+    for handler, tls in ((lambda peer: peer.send("A" * before + PASSWORD), "starttls"), (_answer("A" * before + PASSWORD), "implicit")):
+        result = bench.test(handler, tls)
+
+        assert not [text for text in strings(result) if "A" + PASSWORD[:3] in text]
+
+
+def _answer(text: str) -> Handler:
+    """Answer the ClientHello with *text*, a moment after it was sent."""
+
+    def handle(peer: Peer) -> None:
+        peer.connection.recv(4096)
+        threading.Event().wait(0.05)
+        peer.send(text)
+
+    return handle
+
+
+@pytest.mark.parametrize("mechanism", ["plain", "login"])
+def test_a_login_that_is_accepted_before_the_password_was_sent_is_none(bench: Bench, certificates: Certificates, mechanism: str) -> None:
+    def accept(peer: Peer) -> None:
+        if mechanism == "login":
+            peer.send("334 VXNlcm5hbWU6")
+            peer.line()
+        peer.send("235 2.7.0 welcome")
+        peer.line()
+
+    username = "u" * 400  # too long for the AUTH line, so that PLAIN as well waits for the prompt
+    handler = conversation(tls="implicit", context=certificates.good(), replies={"AUTH": accept})
+    result = bench.test(handler, mechanism=mechanism, username=username)
+
+    assert_failed(result, "auth_unexpected_reply", "auth")
+
+
 def test_credentials_are_masked_before_they_are_sent_as_well(bench: Bench, certificates: Certificates) -> None:
     """A server knows them from an earlier login, and may show them at any time."""
     blob = base64.b64encode(f"\0{USERNAME}\0{PASSWORD}".encode()).decode()
@@ -339,7 +394,7 @@ def test_a_port_that_drops_ends_at_the_deadline(relay: MakeRelay) -> None:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
         port = listener.getsockname()[1]
-        fillers = [socket.socket() for _ in range(4)]
+        fillers = [socket.socket() for _count in range(4)]
         for filler in fillers:
             filler.setblocking(False)
             filler.connect_ex(("127.0.0.1", port))
@@ -704,7 +759,7 @@ def test_connection_lost_at_auth(bench: Bench, certificates: Certificates, endin
 @pytest.mark.parametrize("mechanism", ["plain", "login"])
 def test_a_server_that_never_stops_asking_is_cancelled(bench: Bench, certificates: Certificates, mechanism: str) -> None:
     def ask(peer: Peer) -> None:
-        for _ in range(1000):
+        for _count in range(1000):
             peer.send("334 bm90aGVyIHByb21wdA==")
             if peer.line() in (b"*", b""):
                 peer.send("501 5.7.0 cancelled")

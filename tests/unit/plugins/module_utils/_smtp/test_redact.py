@@ -7,6 +7,7 @@ import base64
 import random
 import string
 import tracemalloc
+import typing as t
 import urllib.parse
 
 import pytest
@@ -25,10 +26,10 @@ def cleaner(password: str, username: str = USERNAME) -> Redactor:
 
 def test_random_passwords_are_found_at_every_alignment() -> None:
     source = random.Random(1)
-    for _ in range(300):
-        password = "".join(source.choice(string.printable[:95] + "äöü€") for _ in range(source.randrange(6, 40)))
-        before = "".join(source.choice(string.ascii_letters) for _ in range(source.randrange(9)))
-        after = "".join(source.choice(string.ascii_letters) for _ in range(source.randrange(9)))
+    for _count in range(300):
+        password = "".join(source.choice(string.printable[:95] + "äöü€") for _count in range(source.randrange(6, 40)))
+        before = "".join(source.choice(string.ascii_letters) for _count in range(source.randrange(9)))
+        after = "".join(source.choice(string.ascii_letters) for _count in range(source.randrange(9)))
         redactor = cleaner(password)
         blob = base64.b64encode((before + password + after).encode()).decode()
         assert redactor.clean(f"x {blob} y") == f"x {MASK} y"
@@ -66,6 +67,17 @@ def test_short_passwords_are_masked_as_they_are(password: str) -> None:
 
 def test_a_password_that_had_to_be_escaped_is_found() -> None:
     assert cleaner("pass\u202eword").clean(printable("no: pass\u202eword")) == f"no: {MASK}"
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [str.upper, str.lower, ascii, lambda text: repr(text.encode()), lambda text: printable(text.encode("latin-1"))],
+    ids=["upper", "lower", "ascii", "bytes", "latin-1"],
+)
+def test_other_spellings_of_the_password_are_found(spelling: t.Callable[[str], str]) -> None:
+    cleaned = cleaner("Pässword-Ünique").clean(f"no: {spelling('Pässword-Ünique')}")
+
+    assert MASK in cleaned and "nique" not in cleaned.lower()
 
 
 def test_other_text_stays() -> None:

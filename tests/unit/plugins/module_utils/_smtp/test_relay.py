@@ -163,5 +163,6 @@ def test_a_hostile_name_does_not_get_into_the_message():
     assert refused({"host": "x\n\x1b[31m", "name": "y\n"}).field == "outpost_smtp_relays[0].host"
 
 
-def test_an_empty_list_is_fine():
-    assert normalise_relays([]) == []
+def test_an_empty_list_is_refused():
+    with pytest.raises(RelayError, match="^mine: is empty"):
+        normalise_relays([], "mine")

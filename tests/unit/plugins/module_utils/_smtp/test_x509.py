@@ -61,9 +61,9 @@ def test_control_bytes_in_names_are_escaped(der: bytes) -> None:
 
 def test_damage_gives_an_error_or_a_result_and_never_anything_else(der: bytes) -> None:
     source = random.Random(509)
-    for _ in range(5000):
+    for _count in range(5000):
         damaged = bytearray(der)
-        for _ in range(source.randrange(1, 4)):
+        for _count in range(source.randrange(1, 4)):
             damaged[source.randrange(len(damaged))] = source.choice((0, 0x30, 0x7F, 0x80, 0x84, 0xFF, source.randrange(256)))
         try:
             certificate = x509.parse(bytes(damaged))
@@ -89,6 +89,12 @@ def test_what_is_no_certificate_is_an_error(data: bytes) -> None:
 def test_a_certificate_that_is_too_large_is_not_read(der: bytes) -> None:
     with pytest.raises(ValueError, match="larger"):
         x509.parse(der + b"\0" * x509.MAX_SIZE)
+
+
+def test_nothing_is_cut_before_somebody_could_mask_it(certificates: Certificates) -> None:
+    name = ".".join(["label" * 8] * 7)
+
+    assert x509.parse(certificates.der("/CN=x", f"DNS:{name}")).names == [name]
 
 
 def test_thousands_of_names_are_cut(certificates: Certificates) -> None:
