@@ -80,7 +80,7 @@ options:
         type: str
   timeout:
     description:
-      - Seconds after which everything has ended. Up to a fifth of it (at most 5 seconds) is kept for finding the cause of a failure.
+      - Seconds after which everything has ended, at most 3600. Up to a fifth of it (at most 5 seconds) is kept for finding the cause of a failure.
     type: float
     default: 30
   ehlo_name:
@@ -396,6 +396,7 @@ from ansible_collections.outpost.smtp.plugins.module_utils._module import Discre
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.probe import probe_all
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.relay import RelayError, normalise_relays
 
+MAX_TIMEOUT = 3600
 _EHLO_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,253}[A-Za-z0-9])?|\[[0-9A-Za-z:.]{2,60}\]")
 
 
@@ -403,8 +404,8 @@ def run(module: AnsibleModule) -> None:
     """Test the relays and exit; raises RelayError and nothing else."""
     relays = normalise_relays(module.params["relays"], "relays")
     ehlo_name = module.params["ehlo_name"]
-    if not module.params["timeout"] > 0:
-        raise RelayError("timeout", "must be more than 0 seconds")
+    if not 0 < module.params["timeout"] <= MAX_TIMEOUT:
+        raise RelayError("timeout", f"must be more than 0 and at most {MAX_TIMEOUT} seconds")
     if ehlo_name is not None and not _EHLO_NAME.fullmatch(ehlo_name):
         raise RelayError("ehlo_name", "must be a host name or an address in brackets (RFC 5321 section 4.1.1.1)")
 

@@ -76,7 +76,8 @@ options:
         C(@uid:user@) a user id and C(@uid:exempt_users@) a set of them. A line whose set is empty is left out.
       - It must add, delete and add table C(inet outpost_smtp), hold the empty chain C(managed_by_outpost_smtp), and
         nothing outside the table. Words such as C(drop), C(flush) and C(include) are refused.
-      - Named counters C(accepted) and C(refused) are returned as RV(counters).
+      - Named counters C(accepted) and C(refused) are returned as RV(counters). Count what reaches a relay as C(accepted)
+        in an output chain behind those of others, since the proving SYN packet is looked for there.
       - Required with O(state=present).
     type: str
   packages_missing:
@@ -193,7 +194,9 @@ blocking_chains:
       description: Who keeps that chain, as in RV(manager).
       type: str
     certain:
-      description: Whether its rules stop the connection for certain. V(false) only in check mode, where no packet is sent.
+      description:
+        - Whether it stops the connection for certain. V(false) where its rules alone do not tell and no packet can, as
+          in check mode, where none is sent, and for a chain behind our own, which sees it after it has been counted.
       type: bool
     why:
       description: The policy or the rule that stops the connection.
@@ -288,7 +291,7 @@ def main() -> None:
         module.fail_json(msg=f"unexpected {type(error).__name__}: {error}; please report this as a bug")
     for entry in result.get("blocking_chains", []):
         module.warn(
-            f"chain '{entry['chain']}' may stop mail to {', '.join(entry['destinations'])}; only a real run tells"
+            f"chain '{entry['chain']}' may stop mail to {', '.join(entry['destinations'])}; its rules alone do not tell"
         )
     module.exit_json(**result)
 

@@ -126,7 +126,7 @@ options:
   timeout:
     description:
       - Seconds for everything together, up to 3600.
-      - When the message has not arrived by then, asking the local queue may take 5 more seconds, and logging out of the mailbox 2.
+      - When the message has not arrived by then, asking the local queue may take 5 more seconds.
     type: float
     default: 60
   cleanup:
@@ -173,37 +173,37 @@ EXAMPLES = r"""
 RETURN = r"""
 arrived:
   description: Whether the message with the token was found in the mailbox.
-  returned: always, except in check mode
+  returned: when the options are valid, except in check mode
   type: bool
   sample: true
 token:
   description: Random text that is in no other message.
-  returned: always, except in check mode
+  returned: when the options are valid, except in check mode
   type: str
   sample: 3f0c8e1b5d7a4f6e9b2c1d0a8e7f6b5c
 message_id:
   description: Message-ID of the message.
-  returned: always, except in check mode
+  returned: when the options are valid, except in check mode
   type: str
   sample: <3f0c8e1b5d7a4f6e9b2c1d0a8e7f6b5c@example.net>
 queue_id:
   description: Queue id from the reply of the server that took the message; null where it told none.
-  returned: always, except in check mode
+  returned: when the options are valid, except in check mode
   type: str
   sample: 4bXyZ12345z1abc
 reply:
   description: The reply of the server that took the message, null if none did.
-  returned: always, except in check mode
+  returned: when the options are valid, except in check mode
   type: str
   sample: "250 2.0.0 Ok: queued as 4bXyZ12345z1abc"
 folder:
   description: Folder that the message was found in, null if it was not.
-  returned: always, except in check mode
+  returned: when the options are valid, except in check mode
   type: str
   sample: INBOX
 elapsed_ms:
   description: Milliseconds of each stage, null for one that was not completed.
-  returned: always, except in check mode
+  returned: when the options are valid, except in check mode
   type: dict
   contains:
     mailbox:
@@ -218,7 +218,7 @@ elapsed_ms:
   sample: {mailbox: 41, submitted: 12, arrived: 318}
 hops:
   description: The C(Received) fields of the message, oldest first. What a server did not write is null.
-  returned: always, except in check mode; empty when the message was not found
+  returned: when the options are valid, except in check mode; empty when the message was not found
   type: list
   elements: dict
   contains:
@@ -270,7 +270,7 @@ hops:
       delay_s: 1.0
 proof:
   description: What ties the message that arrived to the one that was sent, null when it was not found.
-  returned: always, except in check mode
+  returned: when the options are valid, except in check mode
   type: dict
   contains:
     token_matched:
@@ -295,12 +295,12 @@ proof:
   sample: {token_matched: true, message_id_matched: true, queue_id_matched: true, tls_to_relay: true, authenticated: true}
 diagnosis:
   description: For stage V(submit) the diagnosis as RV(outpost.smtp.smtp_auth_info#module:diagnosis) has it, else null.
-  returned: always, except in check mode
+  returned: when the options are valid, except in check mode
   type: dict
   sample: null
 queue:
   description: What the local queue said about a message that did not arrive; null where it was not asked or did not have it.
-  returned: always, except in check mode
+  returned: when the options are valid, except in check mode
   type: dict
   contains:
     name:
@@ -313,12 +313,12 @@ queue:
   sample: null
 removed:
   description: Whether the message was removed from the mailbox.
-  returned: always, except in check mode
+  returned: when the options are valid, except in check mode
   type: bool
   sample: true
 transcript:
   description: The SMTP dialogue of the submission, without credentials.
-  returned: always, except in check mode
+  returned: when the options are valid, except in check mode
   type: list
   elements: str
   sample: ["-- connected to 127.0.0.1 port 25", "S: 220 web1.example.net ESMTP Postfix"]

@@ -60,3 +60,14 @@ def test_no_relay_at_all_is_an_error_that_names_the_variable(role, tmp_path):
     status, output = run_role(role, [], tmp_path)
     assert status != 0 and "outpost_smtp_relays" in output, output
     assert "UNREACHABLE" not in output
+
+
+@pytest.mark.parametrize("wrong", [{"postfix_relay_null_client": "sometimes"}, {"smtp_egress_mode": "sometimes"}, {"smtp_verify_via": "sometimes"}])
+def test_another_wrong_argument_does_not_bring_the_password_to_light(wrong, tmp_path):
+    """Ansible shows the whole argument specification then, with the defaults filled in."""
+    (name,) = wrong
+    role = next(role for role in ROLES if name.startswith(role))
+    mailbox = {"type": "imap", "host": "imap.example.net", "username": "inbox", "password": SECRET}
+    status, output = run_role(role, [GOOD], tmp_path, smtp_verify_mailbox=mailbox, smtp_verify_recipient="inbox@example.net", **wrong)
+    assert status != 0 and name in output and "sometimes" in output, output
+    assert SECRET not in output, output

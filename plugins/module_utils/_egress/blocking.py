@@ -18,10 +18,14 @@ _LEGACY = {4: "/proc/net/ip_tables_names", 6: "/proc/net/ip6_tables_names"}
 
 
 class Blocked(t.NamedTuple):
-    """A chain that stops, or may stop, some packets. ``chain`` is its name in nft's words, ``manager`` who keeps it."""
+    """A chain that stops, or may stop, some packets. ``chain`` is its name in nft's words, ``manager`` who keeps it.
+
+    ``priority`` is its place among the output chains, from the first to the last.
+    """
 
     chain: str
     manager: str
+    priority: float
     outcome: str
     why: str
     packets: t.List[foreign.Syn]
@@ -46,7 +50,7 @@ def find(nft: Nft, chains: t.Sequence[Json], packets: t.Sequence[foreign.Syn]) -
     """The chains that do not let every packet pass for certain. Reads each table that has an output chain once."""
     tables: t.Dict[t.Tuple[str, str], t.List[Json]] = {}
     blocked = [
-        Blocked("iptables-legacy", "iptables", foreign.UNKNOWN, "nft can not see its rules", on)
+        Blocked("iptables-legacy", "iptables", 0, foreign.UNKNOWN, "nft can not see its rules", on)
         for on in _legacy(packets)
         if on
     ]
@@ -59,8 +63,11 @@ def find(nft: Nft, chains: t.Sequence[Json], packets: t.Sequence[foreign.Syn]) -
         for outcome in (foreign.STOP, foreign.UNKNOWN):
             affected = [(packet, verdict.why) for packet, verdict in verdicts if verdict.outcome == outcome]
             if affected:
+                packets_affected = [packet for packet, _why in affected]
                 blocked.append(
-                    Blocked(foreign.name(base), kept_by, outcome, affected[0][1], [packet for packet, _why in affected])
+                    Blocked(
+                        foreign.name(base), kept_by, foreign.priority(base), outcome, affected[0][1], packets_affected
+                    )
                 )
     return blocked
 
@@ -79,15 +86,22 @@ def require_open(blocked: t.Sequence[Blocked], *, changed: bool) -> None:
 _SEEN = "a packet sent to try it did not get out"
 
 
-def settle(blocked: t.Sequence[Blocked], uid: int, counter: t.Callable[[], int]) -> t.List[Blocked]:
-    """Decide what could not be told from the rules by sending those packets. Returns the chains under suspicion."""
-    doubtful = {packet for entry in blocked if entry.outcome == foreign.UNKNOWN for packet in entry.packets}
+def settle(
+    blocked: t.Sequence[Blocked], uid: int, counter: t.Callable[[], int], priority: float
+) -> t.List[Blocked]:
+    """Decide what could not be told from the rules by sending those packets. Returns the chains under suspicion.
+
+    Our own chain, of that `priority`, counts what the chains before it let pass; those behind it stay in doubt.
+    """
+    behind = [entry for entry in blocked if entry.priority >= priority]
+    before = [entry for entry in blocked if entry.priority < priority]
+    doubtful = {packet for entry in before for packet in entry.packets}
     stopped = {packet for packet in doubtful if not probe.leaves(packet.address, packet.port, uid, counter)}
-    return [
+    return behind + [
         entry._replace(
             outcome=foreign.STOP, why=_SEEN, packets=[packet for packet in entry.packets if packet in stopped]
         )
-        for entry in blocked
+        for entry in before
         if stopped.intersection(entry.packets)
     ]
 

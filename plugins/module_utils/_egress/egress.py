@@ -99,15 +99,14 @@ class Egress:
         listing = self._load(self.nft, text) if changes and self.nft and not self.check_mode else remembered.loaded
         changes += units
         if self.nft and not self.check_mode:
-            if changes:
+            if units or remembered.loaded is None:
                 # Forgotten until systemd has read its files, so that the next run repeats all of one that was killed.
                 state.save(state.State(_known(resolved), None), self.root)
                 self._write_units(units)
             state.save(state.State(_known(resolved), listing), self.root)
         changes += self._enable()
         if self.nft and not self.check_mode and (changes or blocked):
-            self._prove(self.nft, request.user, blocked, bool(changes))
-            blocked = []
+            blocked = self._prove(self.nft, request.user, blocked, bool(changes))
             live = self.nft.own_table()
         return {
             "changed": bool(changes),
@@ -189,11 +188,22 @@ class Egress:
         ]
         return blocking.find(self.nft, chains, packets)
 
-    def _prove(self, command: nft.Nft, user: str, blocked: t.Sequence[blocking.Blocked], changed: bool) -> None:
-        """Send what could not be judged from the rules. Raises :class:`EgressError` when it does not get out."""
+    def _prove(
+        self, command: nft.Nft, user: str, blocked: t.Sequence[blocking.Blocked], changed: bool
+    ) -> t.List[blocking.Blocked]:
+        """Send what could not be judged from the rules. Returns the chains that this can not judge either.
+
+        Raises :class:`EgressError` when a packet does not get out.
+        """
         uid = next((name for name in _spellings(user) if isinstance(name, int)), 0)
-        suspects = blocking.settle(blocked, uid, lambda: nft.counters(command.own_table())["accepted"])
+        suspects = blocking.settle(
+            blocked,
+            uid,
+            lambda: nft.counters(command.own_table())["accepted"],
+            nft.output_priority(command.own_table()),
+        )
         blocking.require_open(suspects, changed=changed)
+        return suspects
 
     def _plan_rules(self, text: str, live: t.Optional[t.List[nft.Json]], remembered: state.State) -> t.List[Change]:
         """Why the rules must be loaded; empty when file and kernel hold them already.

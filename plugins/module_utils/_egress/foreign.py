@@ -14,6 +14,7 @@ named set, a rate limit, a match of iptables' own).
 from __future__ import annotations
 
 import ipaddress
+import math
 import typing as t
 
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.nft import Json
@@ -53,6 +54,11 @@ def output_chains(chains: t.Iterable[Json]) -> t.List[Json]:
         and chain.get("family") in ("inet", "ip", "ip6")
         and (chain["family"], chain["table"]) != (FAMILY, TABLE)
     ]
+
+
+def priority(chain: Json) -> float:
+    """Its place among the output chains, from the first to the last; all postrouting chains come behind them."""
+    return math.inf if chain["hook"] == "postrouting" else int(chain["prio"])
 
 
 def name(chain: Json) -> str:

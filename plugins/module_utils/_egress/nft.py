@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import typing as t
@@ -106,6 +107,12 @@ def counters(table: t.Optional[t.Sequence[Json]]) -> t.Dict[str, int]:
     """Packets of the named counters of a listed table. The rules count connection attempts (SYN), retries included."""
     found = {entry["counter"]["name"]: int(entry["counter"]["packets"]) for entry in table or () if "counter" in entry}
     return {name: found.get(name, 0) for name in ("accepted", "refused")}
+
+
+def output_priority(table: t.Optional[t.Sequence[Json]]) -> float:
+    """The priority of the last output chain of a listed table; below all others where it has none."""
+    chains = [entry["chain"] for entry in table or () if "chain" in entry]
+    return max((float(chain["prio"]) for chain in chains if chain.get("hook") == "output"), default=-math.inf)
 
 
 def normalised(table: t.Sequence[Json]) -> t.List[t.Any]:

@@ -14,7 +14,6 @@ import signal
 import socket
 import typing as t
 
-
 #: Seconds after which the kernel ends a child that should have taken none.
 DEADLINE = 5
 

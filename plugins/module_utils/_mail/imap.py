@@ -236,7 +236,7 @@ class _Imap(imaplib.IMAP4):
             raise MailboxError("the server considers the connection logged in before anybody did")
         plain = sasl.Plain(username, password)
         if "AUTH=PLAIN" in self.capabilities:
-            self.authenticate("PLAIN", lambda _challenge: plain.initial())
+            self.authenticate("PLAIN", plain.respond)
         else:
             self._log_in_without_sasl(username, password)
         # what a server offers may change with the login (RFC 3501 6.2.3)

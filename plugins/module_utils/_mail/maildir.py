@@ -56,16 +56,8 @@ class Maildir:
     def remove(self, arrived: Arrived) -> None:
         """Delete the message, also where a mail program has moved it since it was found."""
         for path in (arrived.place, *self._files(arrived.folder)):
-            if _unique(path) != _unique(arrived.place):
-                continue
-            header = _read(path)
-            if header is None or header.token != arrived.header.token:
-                continue
-            try:
-                os.unlink(path)
-            except OSError as exc:
-                raise MailboxError(f"{path} could not be deleted: {exc.strerror}") from exc
-            return
+            if _unique(path) == _unique(arrived.place) and _unlink_message(path, arrived.header.token):
+                return
         raise MailboxError(f"{arrived.place} is gone, somebody else has moved or deleted it")
 
     def close(self) -> None:
@@ -86,10 +78,33 @@ def _unique(path: str) -> str:
     return os.path.basename(path).partition(":")[0]
 
 
-def _read(path: str) -> t.Optional[Header]:
-    """Read the header of a message file; None where that is not possible."""
+def _unlink_message(path: str, token: t.Optional[str]) -> bool:
+    """Delete the file if it is the message with `token`; whether it was.
+
+    One descriptor of the directory serves both steps, so that its owner can not put another directory in its place in
+    between, and have a file of that name deleted elsewhere.
+    """
+    directory, name = os.path.split(path)
     try:
-        descriptor = os.open(path, _OPEN_FLAGS)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        header = _read(name, descriptor)
+        if header is None or header.token != token:
+            return False
+        os.unlink(name, dir_fd=descriptor)
+        return True
+    except OSError as exc:
+        raise MailboxError(f"{path} could not be deleted: {exc.strerror}") from exc
+    finally:
+        os.close(descriptor)
+
+
+def _read(path: str, directory: t.Optional[int] = None) -> t.Optional[Header]:
+    """Read the header of a message file, below an open directory if given; None where that is not possible."""
+    try:
+        descriptor = os.open(path, _OPEN_FLAGS, dir_fd=directory)
     except OSError:
         return None
     try:

@@ -289,6 +289,8 @@ class Client:
             answer = pending if pending is not None else self._answer(exchange, reply)
             pending = None
             reply = self._exchange(answer, "", secret=True)
+        if reply.code == 235 and (pending is not None or not exchange.complete):
+            raise self._error(Kind.REPLY, f"the server accepts before it has the credentials: {reply}", reply=reply, command=opening)
         return self._expect(reply, (235,), opening)
 
     def _answer(self, exchange: sasl.Mechanism, reply: Reply) -> str:

@@ -307,7 +307,7 @@ def _evidence(seen: Observation) -> list[str]:
     """What was seen, one fact a line."""
     error = seen.error
     if error.kind == Kind.CONNECT:
-        return [*(str(attempt) for attempt in seen.attempts), *seen.notes]
+        return [*(str(attempt) for attempt in seen.attempts if attempt.outcome != "not_tried"), *seen.notes]
     if error.reply is not None:
         lines = [f"reply to {error.command}: {error.reply}" if error.command else f"reply: {error.reply}"]
     else:

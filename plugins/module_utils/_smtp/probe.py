@@ -21,6 +21,7 @@ from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnose import Observation, diagnose, timestamp
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.ehlo import Capabilities
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.redact import Redactor
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import Contexts
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.transcript import Transcript
 
@@ -52,8 +53,10 @@ def probe_all(relays: t.Sequence[Relay], timeout: float, ehlo_name: str | None =
     """
     deadline, limit = Deadline(timeout), Deadline(timeout + _GRACE)
     name = ehlo_name or own_name(deadline)
-    contexts = Contexts()
-    probes = [Probe(relay, deadline, name, contexts) for relay in relays]
+    contexts, redactor = Contexts(), Redactor()
+    for relay in relays:
+        redactor.protect(relay["username"], relay["password"])  # all before the first: one server may serve several relays
+    probes = [Probe(relay, deadline, name, contexts, redactor) for relay in relays]
     threads = [threading.Thread(target=probe.run, daemon=True) for probe in probes]
     for thread in threads:
         thread.start()
@@ -82,12 +85,11 @@ def _canonical_name(name: str, deadline: Deadline) -> str:
 class Probe:
     """The test of one relay: :meth:`run` once, then :meth:`result`."""
 
-    def __init__(self, relay: Relay, deadline: Deadline, ehlo_name: str | None, contexts: Contexts) -> None:
+    def __init__(self, relay: Relay, deadline: Deadline, ehlo_name: str | None, contexts: Contexts, redactor: Redactor) -> None:
         self._relay = relay
         self._deadline = deadline
         self._ehlo_name = ehlo_name
-        self._transcript = Transcript()
-        self._transcript.redactor.protect(relay["username"], relay["password"])
+        self._transcript = Transcript(redactor)
         left = deadline.remaining()
         self._client = Client(
             relay["host"],
@@ -196,6 +198,7 @@ class Probe:
             self._relay["port"],
             tls,
             deadline=self._deadline.within(_RESERVE),
+            transcript=Transcript(self._transcript.redactor),
             ehlo_name=self._ehlo_name,
             verify=False,
             addresses=[self._client.peer] if self._client.peer else self._client.addresses,

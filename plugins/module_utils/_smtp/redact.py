@@ -89,7 +89,11 @@ def _spellings(secret: str) -> set[str]:
     """The secret as readable text: as it is, and as common code would quote it."""
     spellings = {
         secret,
+        secret.upper(),
+        secret.lower(),
         printable(secret),
+        ascii(secret)[1:-1],  # the escapes of printable() for Latin-1, too
+        repr(secret.encode("utf-8"))[2:-1],
         html.escape(secret),
         json.dumps(secret)[1:-1],
         json.dumps(secret, ensure_ascii=False)[1:-1],

@@ -10,7 +10,7 @@ import re
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.text import printable, shorten
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.text import printable
 
 MAX_LINE = 1000
 """Octets of one line, its end included. RFC 5321 section 4.5.3.1.5 allows 512; some servers send more."""
@@ -27,12 +27,12 @@ if t.TYPE_CHECKING:
 
 
 class ReplyError(Exception):
-    """What came can not be a reply. *sample* is its beginning, safe to print."""
+    """What came can not be a reply. *sample* is its beginning, escaped; it may hold credentials."""
 
     def __init__(self, kind: str, message: str, sample: bytes = b"") -> None:
         super().__init__(message)
         self.kind = kind
-        self.sample = shorten(printable(sample))
+        self.sample = printable(sample)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,11 @@ class Mechanism:
             # "from None": the exception holds the whole text.
             raise SmtpError(Kind.CREDENTIALS, "the user name or password is not valid Unicode", stage="auth") from None
 
+    @property
+    def complete(self) -> bool:
+        """Whether everything that the mechanism has to say was asked for."""
+        raise NotImplementedError
+
     def initial(self) -> bytes | None:
         """The response to send before the server asks, or None if the mechanism lets the server begin."""
         return None
@@ -48,6 +53,10 @@ class Plain(Mechanism):
     def __init__(self, username: str, password: str) -> None:
         super().__init__(username, password)
         self._answered = False
+
+    @property
+    def complete(self) -> bool:
+        return self._answered
 
     def initial(self) -> bytes:
         self._answered = True
@@ -67,6 +76,10 @@ class Login(Mechanism):
     def __init__(self, username: str, password: str) -> None:
         super().__init__(username, password)
         self._answers = [self._username, self._password]
+
+    @property
+    def complete(self) -> bool:
+        return not self._answers
 
     def respond(self, challenge: bytes) -> bytes:
         if not self._answers:

@@ -13,9 +13,9 @@ import threading
 
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.text import printable, shorten
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.text import printable
 
-_PEEK = 256
+_PEEK = 1024
 _HANDSHAKE = 0x16
 _ALERT = 0x15
 
@@ -91,7 +91,7 @@ def wait(sock: socket.socket, event: int, deadline: Deadline) -> bool:
 
 
 def _shake(tls: ssl.SSLSocket, deadline: Deadline) -> None:
-    heard = False
+    answer: bytes | None = None
     while True:
         try:
             tls.do_handshake()
@@ -101,24 +101,32 @@ def _shake(tls: ssl.SSLSocket, deadline: Deadline) -> None:
         except ssl.SSLWantWriteError:
             event = selectors.EVENT_WRITE
         except OSError as exc:
+            _refuse_other_protocols(answer or b"", exc)
             raise translate(exc) from exc
-        if not wait(tls, event, deadline):
+        # A server that keeps sending is ready each time, so the deadline is looked at before as well.
+        if deadline.expired or not wait(tls, event, deadline):
             raise SmtpError(Kind.TIMEOUT, "the TLS handshake was not finished in time", stage="tls")
-        if event == selectors.EVENT_READ and not heard:
-            heard = True
-            _refuse_other_protocols(tls)
+        if event == selectors.EVENT_READ and answer is None:
+            answer = _peek(tls)
 
 
-def _refuse_other_protocols(tls: ssl.SSLSocket) -> None:
+def _peek(tls: ssl.SSLSocket) -> bytes:
     """Look at the answer to the ClientHello before OpenSSL does, which would not tell what it was."""
     try:
         # SSLSocket.recv() takes no flags, but the socket beneath does.
-        first = socket.socket.recv(tls, _PEEK, socket.MSG_PEEK)
+        return socket.socket.recv(tls, _PEEK, socket.MSG_PEEK)
     except OSError as exc:
         raise translate(exc) from exc
-    if first and first[0] not in (_HANDSHAKE, _ALERT):
-        sample = shorten(printable(first.split(b"\n")[0].rstrip(b"\r")))
-        raise SmtpError(Kind.NOT_TLS, f"the answer to the TLS ClientHello was {sample!r}", stage="tls", sample=sample)
+
+
+def _refuse_other_protocols(answer: bytes, exc: OSError) -> None:
+    """Tell what the answer was where OpenSSL takes it for no TLS.
+
+    Its word is needed: it may have read the beginning of the answer before anybody could look.
+    """
+    if isinstance(exc, ssl.SSLError) and exc.reason == "WRONG_VERSION_NUMBER" and answer and answer[0] not in (_HANDSHAKE, _ALERT):
+        sample = printable(answer.split(b"\n")[0].rstrip(b"\r"))
+        raise SmtpError(Kind.NOT_TLS, f"the answer to the TLS ClientHello was {sample!r}", stage="tls", sample=sample) from exc
 
 
 def translate(exc: OSError, stage: str = "tls") -> SmtpError:

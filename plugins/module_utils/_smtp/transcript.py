@@ -20,11 +20,12 @@ MAX_LINES = 300
 class Transcript:
     """Lines as ``C: EHLO host.example`` (sent), ``S: 250 ok`` (received), ``-- TLSv1.3 ...`` (what else happened).
 
-    What belongs to an authentication is recorded by :meth:`secret` only, which never gets to see it.
+    What belongs to an authentication is recorded by :meth:`secret` only, which never gets to see it. Transcripts that
+    share a *redactor* hide the same secrets.
     """
 
-    def __init__(self) -> None:
-        self.redactor = Redactor()
+    def __init__(self, redactor: Redactor | None = None) -> None:
+        self.redactor = redactor or Redactor()
         self._lines: list[str] = []
         self._left_out = 0
 

@@ -14,7 +14,7 @@ import datetime
 import ipaddress
 import typing as t
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.text import printable, shorten
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.text import printable
 
 MAX_SIZE = 65536
 MAX_NAMES = 100
@@ -118,12 +118,12 @@ def _attributes(name: bytes) -> list[tuple[bytes, str]]:
             parts = _elements(pair.content, 2)
             if len(parts) == 2 and parts[0].tag == _OID:
                 raw = parts[1].content.decode(_ENCODINGS.get(parts[1].tag, "utf-8"), "backslashreplace")
-                attributes.append((parts[0].content, shorten(printable(raw))))
+                attributes.append((parts[0].content, printable(raw)))
     return attributes
 
 
 def _name(name: bytes) -> str:
-    return shorten(", ".join(f"{_ATTRIBUTES[kind]}={value}" for kind, value in _attributes(name) if kind in _ATTRIBUTES))
+    return ", ".join(f"{_ATTRIBUTES[kind]}={value}" for kind, value in _attributes(name) if kind in _ATTRIBUTES)
 
 
 def _common_names(name: bytes) -> list[str]:
@@ -152,7 +152,7 @@ def _extensions(rest: list[_Element]) -> list[_Element]:
 def _general_name(name: _Element) -> str:
     """A DNS name or an IP address; an empty string for the other kinds, which do not name a server."""
     if name.tag == _DNS_NAME:
-        return shorten(printable(name.content))
+        return printable(name.content)
     if name.tag == _IP_ADDRESS and len(name.content) in (4, 16):
         return str(ipaddress.ip_address(name.content))
     return ""

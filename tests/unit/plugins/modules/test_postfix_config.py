@@ -19,6 +19,7 @@ from ansible_collections.outpost.smtp.plugins.module_utils._postfix.configtext i
     parse_parameters,
     parse_services,
     references,
+    split_list,
 )
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.errors import PostfixError
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.tables import parse_table
@@ -156,3 +157,16 @@ def test_the_roles_parameters_are_complete_and_a_server_without_credential_gets_
     assert parameters["outpost_a_b_sasl_password_maps"].split()[1].startswith("fail:")
     # smtp(8) asks for the host's name first, and "fail" would answer for every name that the table does not have.
     assert parse_table("sasl_passwd", rendered("sasl_passwd.j2", **relay)) == ({"smtp.example.net": "me:CANARY"} if level != "none" else {})
+
+
+def test_an_alias_for_root_is_one_for_root_at_localhost_too() -> None:
+    """virtual(5) takes a bare name for the domains of $mydestination."""
+    parameters = parse_parameters(rendered("null_client.cf.j2"), "initial_parameters")[0]
+    assert "localhost" in split_list(parameter_value(parameters["mydestination"]))
+    assert parameter_value(parameters["local_transport"]).startswith("error:")
+
+
+def test_no_default_in_the_roles_argument_spec_is_a_template() -> None:
+    """When an argument is wrong, Ansible shows the whole specification with its templates filled in: the password, too."""
+    specs = yaml.safe_load((TEMPLATES.parent / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+    assert "{{" not in json.dumps(specs)

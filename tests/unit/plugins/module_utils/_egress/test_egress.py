@@ -33,6 +33,7 @@ table inet outpost_smtp {
 """
 RELAYS = [Relay("primary", "smtp.example.net", 465)]
 MARK = {"chain": {"family": "inet", "table": "outpost_smtp", "name": "managed_by_outpost_smtp"}}
+OUTPUT = {"chain": {"family": "inet", "table": "outpost_smtp", "name": "output", "hook": "output", "prio": 60}}
 DROPPING = {"family": "inet", "table": "filter", "name": "output", "type": "filter", "hook": "output", "prio": 0, "policy": "drop"}
 
 
@@ -69,7 +70,7 @@ class Kernel:
     def load(self, text: str) -> None:
         self._called("load")
         self.counted = 0
-        self.loaded = [MARK, {"rule": {"chain": "output", "text": text}}]
+        self.loaded = [MARK, OUTPUT, {"rule": {"chain": "output", "text": text}}]
 
     def delete_own_table(self) -> None:
         self._called("delete")

@@ -65,9 +65,9 @@ def test_each_new_file_is_read_once(maildir: Maildir, path: Path, monkeypatch: p
     opened: t.List[str] = []
     real_open = os.open
 
-    def counted(name: str, flags: int) -> int:
+    def counted(name: str, flags: int, dir_fd: t.Optional[int] = None) -> int:
         opened.append(name)
-        return real_open(name, flags)
+        return real_open(name, flags, dir_fd=dir_fd)
 
     monkeypatch.setattr(os, "open", counted)
     assert maildir.poll(TOKEN) is None
@@ -117,3 +117,16 @@ def test_another_message_that_took_the_name_is_not_removed(maildir: Maildir, pat
 def test_a_path_that_is_no_maildir_is_named(tmp_path: Path) -> None:
     with pytest.raises(MailboxError, match=f"{tmp_path}/new can not be read: No such file or directory"):
         Maildir(str(tmp_path)).open()
+
+
+def test_a_directory_that_was_swapped_for_a_link_leads_to_no_deletion(maildir: Maildir, path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (path / "new/1.a.host").write_bytes(content(TOKEN))
+    arrived = maildir.poll(TOKEN)
+    assert arrived is not None
+    (path / "new").rename(path / "old")
+    (path / "new").symlink_to(elsewhere)
+    (elsewhere / "1.a.host").write_bytes(content(TOKEN))
+    with pytest.raises(MailboxError):
+        maildir.remove(arrived)
+    assert (elsewhere / "1.a.host").exists()

@@ -156,7 +156,7 @@ def test_the_message_stays_where_that_is_wanted(lab: Lab) -> None:
 
 
 def test_a_message_that_can_not_be_removed_is_a_warning(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: str) -> None:
+    def refuse(path: str, dir_fd: t.Optional[int] = None) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("os.unlink", refuse)

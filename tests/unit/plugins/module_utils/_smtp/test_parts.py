@@ -190,7 +190,8 @@ def test_a_handshake_is_not_mistaken_for_another_protocol_where_its_beginning_wa
         with certificates.good().wrap_socket(far, server_side=True) as secured:
             secured.recv(1)
 
-    thread = threading.Thread(target=serve)
+    far.settimeout(5)
+    thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     secured = tls.handshake(tls.verifying_context(certificates.ca_file), near, "localhost", Deadline(5))
     secured.close()
