@@ -56,7 +56,7 @@ lint: ## ruff, mypy, ansible-lint, shellcheck, changelog
 	@$(call say,ansible-lint)
 	@ansible-lint --offline --strict
 	@$(call say,shellcheck)
-	@shellcheck tests/tools/*.sh .ci/run
+	@shellcheck tests/tools/*.sh .ci/run tests/rig/images/customize.sh tests/rig/images/provider/usr/local/sbin/rig-provider-setup
 	@$(call say,changelog)
 	@antsibull-changelog lint
 
@@ -64,12 +64,11 @@ lint: ## ruff, mypy, ansible-lint, shellcheck, changelog
 units: ## Unit tests, on every Python from 3.8 on that this machine has
 	@$(call say,unit tests with $$(ansible --version | head -n 1))
 	@$(VENV)/bin/python -m pytest --quiet --numprocesses=2
-	@$(call say,unit tests with $$(.dev/venv-floor/bin/ansible --version | head -n 1))
-	@.dev/venv-floor/bin/python -m pytest --quiet --numprocesses=2
-	@for python in .dev/venv-units-*; do \
-	  $(call say,unit tests of module_utils on Python $${python##*-}); \
-	  $$python/bin/python -m pytest --quiet -p no:cacheprovider tests/unit/plugins/module_utils; \
-	done
+	@[ "$$(readlink -f .dev/venv-floor)" = "$$(readlink -f $(VENV))" ] || { \
+	  $(call say,unit tests with $$(.dev/venv-floor/bin/ansible --version | head -n 1)); \
+	  .dev/venv-floor/bin/python -m pytest --quiet --numprocesses=2; }
+	@$(call say,unit tests of module_utils on the Pythons of managed hosts)
+	@tests/tools/units.sh
 
 .PHONY: sanity
 sanity: ## ansible-test sanity on both supported lines of ansible-core

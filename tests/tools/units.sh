@@ -1,0 +1,16 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-3.0-or-later
+# The unit tests of module_utils on every Python from 3.8 on that `venv.py units` found, two at a time.
+set -eu
+cd "$(dirname "$0")/../.."
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+export logs
+
+# shellcheck disable=SC2016  # expanded by the inner shell
+printf '%s\n' .dev/venv-units-* | xargs -n 1 -P 3 sh -c '
+    name=$(basename "$0")
+    "$0/bin/python" -m pytest --quiet -p no:cacheprovider tests/unit/plugins/module_utils >"$logs/$name" 2>&1 || touch "$logs/failed"
+    printf "%s: %s\n" "${name#venv-units-}" "$(tail -n 1 "$logs/$name")"
+'
+[ ! -e "$logs/failed" ] || { cat "$logs"/venv-units-*; exit 1; }
