@@ -123,7 +123,7 @@ def test_a_path_that_can_not_be_used_is_named(run: t.Any) -> None:
     assert run()["msg"] == "/p can not be used: Permission denied; nothing was changed; this needs root's rights (become)"
 
 
-@pytest.mark.parametrize("options", [{"tables": {"a": ["x"]}}, {"secret_tables": {"a": {"CANARY": "CANARY"}}}, {"parameters": "x"}])
+@pytest.mark.parametrize("options", [{"tables": {"a": ["x"]}}, {"secret_tables": {"a": {"key": "CANARY"}}}, {"parameters": "x"}])
 def test_wrong_options_fail_cleanly(run: t.Any, options: t.Dict[str, t.Any]) -> None:
     assert run(**options)["failed"]
 
