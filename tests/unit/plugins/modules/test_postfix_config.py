@@ -141,7 +141,7 @@ def rendered(template: str, **relay: t.Any) -> str:
 
 def test_nothing_in_an_administrators_main_cf_weakens_the_roles_transport() -> None:
     """Of these, each was seen to send without TLS or without a login, or to send nothing, when taken from main.cf."""
-    (service,) = parse_services(rendered("master.cf.j2")).values()
+    service = next(iter(parse_services(rendered("master.cf.j2")).values()))
     options = dict(argument.split("=", 1) for argument in logical(service).split(" -o ")[1:])
     assert options["smtp_tls_security_level"] == "$outpost_a_b_tls_security_level"
     assert options["smtp_tls_policy_maps"] == "static:$outpost_a_b_tls_security_level"  # when empty, smtp_tls_per_site decides

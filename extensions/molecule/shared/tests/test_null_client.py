@@ -3,6 +3,11 @@
 
 from __future__ import annotations
 
+import os
+
+# The scenarios that share this file are named for the port that they relay through.
+PORT = os.environ["MOLECULE_SCENARIO_NAME"].rpartition("_")[2]
+
 
 def test_postfix_runs_and_starts_at_boot(host):
     assert host.service("postfix").is_running
@@ -17,7 +22,7 @@ def test_smtp_is_open_on_loopback_only(host):
 
 def test_the_relay_is_in_force(host):
     transport = host.check_output("postconf -h default_transport")
-    assert transport == "outpost_primary:[smtp.provider.test]:465"
+    assert transport == f"outpost_primary:[smtp.provider.test]:{PORT}"
 
 
 def test_the_credential_is_for_root_alone(host):
