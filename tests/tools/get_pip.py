@@ -6,12 +6,13 @@ ansible-test calls it as `python get-pip.py --disable-pip-version-check pip==...
 
 from __future__ import annotations
 
-import ensurepip
 import importlib
 import runpy
+import subprocess
 import sys
 
-ensurepip.bootstrap()
+# In a process of its own, because it makes its process forget the user's settings of pip.
+subprocess.run([sys.executable, "-m", "ensurepip"], check=True)
 importlib.invalidate_caches()
 sys.argv = ["pip", "install", *(word for word in sys.argv[1:] if word not in ("--no-setuptools", "--no-wheel"))]
 runpy.run_module("pip", run_name="__main__")
