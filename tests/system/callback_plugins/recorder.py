@@ -23,7 +23,8 @@ class CallbackModule(CallbackBase):
     def _record(self, result, status):
         returned = getattr(result, "result", None) or result._result
         line = {
-            "task": result.task_name,
+            # Not result.task_name, which ansible-core 2.19 gives without the role.
+            "task": (getattr(result, "task", None) or result._task).get_name(),
             "host": (getattr(result, "host", None) or result._host).get_name(),
             "status": status,
             "changed": bool(returned.get("changed")),
