@@ -9,12 +9,13 @@ LOGIN has no standard; what servers do is written down in draft-murchison-sasl-l
 
 from __future__ import annotations
 
+import abc
 import typing as t
 
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
 
 
-class Mechanism:
+class Mechanism(abc.ABC):
     """One exchange, used once: :meth:`initial` goes with the AUTH command, :meth:`respond` answers a 334."""
 
     name = ""
@@ -32,17 +33,17 @@ class Mechanism:
             raise SmtpError(Kind.CREDENTIALS, "the user name or password is not valid Unicode", stage="auth") from None
 
     @property
+    @abc.abstractmethod
     def complete(self) -> bool:
         """Whether everything that the mechanism has to say was asked for."""
-        raise NotImplementedError
 
     def initial(self) -> bytes | None:
         """The response to send before the server asks, or None if the mechanism lets the server begin."""
         return None
 
+    @abc.abstractmethod
     def respond(self, challenge: bytes) -> bytes:
         """The answer to *challenge*. Raises :class:`SmtpError` if the mechanism has nothing more to say."""
-        raise NotImplementedError
 
 
 class Plain(Mechanism):
