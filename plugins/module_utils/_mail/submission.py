@@ -12,6 +12,7 @@ import re
 import typing as t
 
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.client import Client
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.credentials import Credentials
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.reply import Reply
 
@@ -56,7 +57,7 @@ def submit(client: Client, route: Route, sender: str, recipient: str, content: b
         client.starttls()
         client.ehlo()
     if route.username is not None and route.password is not None:
-        client.authenticate(route.username, route.password, route.mechanism)
+        client.authenticate(Credentials(route.username, route.password), route.mechanism)
     _expect(client, client.command(f"MAIL FROM:<{sender}>"), "MAIL FROM")
     _expect(client, client.command(f"RCPT TO:<{recipient}>"), "RCPT TO")
     reply = client.data(content)

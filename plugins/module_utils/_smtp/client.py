@@ -11,20 +11,22 @@ taken for the answer to another command.
 
 from __future__ import annotations
 
-import base64
 import re
 import selectors
 import socket
 import ssl
 import typing as t
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import sasl
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import login
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.connect import Attempt, Connector
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.credentials import Credentials
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.ehlo import Capabilities
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.reply import Reply, ReplyError, ReplyParser
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.resolve import Address, resolve
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.route import Route
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.session import Session
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.stages import Stages
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import (
     Contexts,
@@ -34,6 +36,7 @@ from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import (
 )
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import handshake as tls_handshake
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.transcript import Transcript
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.trust import Trust
 
 QUIT_SECONDS = 2.0
 """How long the reply to QUIT is waited for; it changes nothing."""
@@ -41,18 +44,8 @@ QUIT_SECONDS = 2.0
 _CHUNK = 4096
 _MAX_COMMAND = 512
 """Octets of a command line, its end included (RFC 5321 section 4.5.3.1.4)."""
-_MAX_CHALLENGES = 4
 _STAGES = {"MAIL": "sender", "RCPT": "recipient", "DATA": "data", "RSET": "recipient"}
 _LINE_END = re.compile(rb"\r\n|\r|\n")
-
-
-class Session(t.NamedTuple):
-    """What the handshake came to. *certificate* is the server's, in DER; it stays known after the connection is closed."""
-
-    version: str
-    cipher: str
-    verified: bool
-    certificate: bytes
 
 
 class Client:
@@ -64,8 +57,9 @@ class Client:
     :class:`SmtpError`; :attr:`stage` names the step that is under way.
 
     With *verify* off any certificate is accepted, in order to look at it, and :meth:`authenticate` refuses.
-    *addresses* skips name resolution. Clients that share *contexts* read the trusted roots only once. Without
-    *ehlo_name* the address literal of the own address is sent.
+    *trust* says what is verified, *route* by which way the connection goes. *addresses* skips name resolution. Clients
+    that share *contexts* read the trusted roots only once. Without *ehlo_name* the address literal of the own address is
+    sent.
     """
 
     def __init__(
@@ -77,7 +71,8 @@ class Client:
         deadline: Deadline,
         transcript: Transcript | None = None,
         ehlo_name: str | None = None,
-        ca_file: str | None = None,
+        trust: Trust = Trust(),  # noqa: B008  # immutable
+        route: Route = Route(),  # noqa: B008  # immutable
         contexts: Contexts | None = None,
         verify: bool = True,
         addresses: t.Sequence[Address] | None = None,
@@ -95,7 +90,8 @@ class Client:
         self.auth_sent = False
         self.session: Session | None = None
         self._ehlo_name = ehlo_name
-        self._ca_file = ca_file
+        self.trust = trust
+        self.route = route
         self._contexts = contexts or Contexts()
         self._verify = verify
         self._connector: Connector | None = None
@@ -176,7 +172,7 @@ class Client:
         self.stage = "greeting"
         reply = self._read()
         self._greeted = True
-        return self._expect(reply, (220,), "")
+        return self.expect(reply, (220,), "")
 
     def ehlo(self) -> Capabilities:
         """Say EHLO and keep what the server offers. HELO is not tried: it has neither TLS nor AUTH."""
@@ -186,7 +182,7 @@ class Client:
         self._write(line)
         self.transcript.sent(line)
         raw = self._read_raw()
-        self._expect(raw.redacted(self.transcript.redactor), (250,), "EHLO")
+        self.expect(raw.redacted(self.transcript.redactor), (250,), "EHLO")
         # Parsed before redaction: a password may be the word PLAIN.
         self.capabilities = Capabilities(raw)
         return self.capabilities
@@ -195,29 +191,22 @@ class Client:
         """Turn the connection into an encrypted and verified one. What the server said before is forgotten."""
         self.stage = "starttls"
         if self.capabilities is None or not self.capabilities.starttls:
-            raise self._error(Kind.NO_STARTTLS, "the server does not offer STARTTLS")
-        self._expect(self.command("STARTTLS", stage="starttls"), (220,), "STARTTLS")
+            raise self.error(Kind.NO_STARTTLS, "the server does not offer STARTTLS")
+        self.expect(self.command("STARTTLS", stage="starttls"), (220,), "STARTTLS")
         if self._parser.pending:
             self._hang_up()
-            raise self._error(Kind.INJECTION, "clear text followed the reply to STARTTLS in the same packet")
+            raise self.error(Kind.INJECTION, "clear text followed the reply to STARTTLS in the same packet")
         self.capabilities = None
         self._parser = ReplyParser()
         self.handshake()
 
-    def authenticate(self, username: str, password: str, mechanism: str = "auto") -> Reply:
-        """Try *mechanism* (``auto``: the best that is offered) exactly once; return the 235.
+    def authenticate(self, credentials: Credentials, mechanism: str = "auto") -> Reply:
+        """Log in by *mechanism* (``auto``: the best that is offered), tried exactly once; return the 235. See login.py.
 
         Never without encryption and a verified certificate, and never without the server offering it.
         """
         self.stage = "auth"
-        self.transcript.redactor.protect(username, password)
-        if not (self.encrypted and self._verify):
-            raise self._error(Kind.UNPROTECTED, "the password is sent over an encrypted, verified connection only")
-        if self.capabilities is None or "AUTH" not in self.capabilities:
-            raise self._error(Kind.NO_AUTH, "the server does not offer AUTH")
-        exchange = sasl.choose(mechanism, self.capabilities.auth)(username, password)
-        self.mechanism = exchange.name
-        return self._authenticate(exchange)
+        return login.log_in(self, credentials, mechanism)
 
     def command(self, line: str, *, stage: str = "") -> Reply:
         """Send one command line (without its end) and return the reply, whatever it is."""
@@ -271,40 +260,14 @@ class Client:
     def encrypted(self) -> bool:
         return isinstance(self._sock, ssl.SSLSocket)
 
-    # -- authentication ----------------------------------------------------------------------------------------------
+    # -- for login.py ------------------------------------------------------------------------------------------------
 
-    def _authenticate(self, exchange: sasl.Mechanism) -> Reply:
-        opening = f"AUTH {exchange.name}"
-        response = exchange.initial()
-        encoded = _encode(response)
-        if response is None or len(opening) + len(encoded) + 3 > _MAX_COMMAND:
-            # RFC 4954 section 4: a response too long for the command line goes into the answer to the server's 334.
-            reply = self._exchange(opening, opening)
-            pending = encoded if response is not None else None
-        else:
-            reply, pending = self._exchange(f"{opening} {encoded}", opening, secret=True), None
-        for _count in range(_MAX_CHALLENGES):
-            if reply.code != 334:
-                break
-            answer = pending if pending is not None else self._answer(exchange, reply)
-            pending = None
-            reply = self._exchange(answer, "", secret=True)
-        if reply.code == 235 and (pending is not None or not exchange.complete):
-            raise self._error(Kind.REPLY, f"the server accepts before it has the credentials: {reply}", reply=reply, command=opening)
-        return self._expect(reply, (235,), opening)
+    @property
+    def trusted(self) -> bool:
+        """Whether the connection is encrypted, and the server proved who it is."""
+        return self.encrypted and self._verify
 
-    def _answer(self, exchange: sasl.Mechanism, reply: Reply) -> str:
-        try:
-            challenge = base64.b64decode(reply.lines[0].encode("ascii", "replace"))
-        except ValueError:
-            challenge = b""  # the mechanisms here send the same whatever the challenge says
-        try:
-            return _encode(exchange.respond(challenge))
-        except SmtpError:
-            self.command("*", stage="auth")  # RFC 4954 section 4: cancels the exchange
-            raise
-
-    def _exchange(self, line: str, shown: str, secret: bool = False) -> Reply:
+    def exchange(self, line: str, shown: str, secret: bool = False) -> Reply:
         """Send one line of an authentication; only *shown* is recorded of it."""
         self._write(line)
         self.auth_sent = True
@@ -314,11 +277,21 @@ class Client:
             self.transcript.sent(shown)
         return self._read()
 
+    def error(self, kind: str, message: str, **facts: t.Any) -> SmtpError:
+        """An error at the current stage."""
+        return SmtpError(kind, message, stage=self.stage, **facts)
+
+    def expect(self, reply: Reply, codes: tuple[int, ...], command: str) -> Reply:
+        """Return *reply* if it has one of *codes*; raise :class:`SmtpError` otherwise."""
+        if reply.code not in codes:
+            raise self.error(Kind.REPLY, str(reply), reply=reply, command=command)
+        return reply
+
     # -- bytes -------------------------------------------------------------------------------------------------------
 
     def _socket(self) -> socket.socket:
         if self._sock is None:
-            raise self._error(Kind.CLOSED, "the connection is closed")
+            raise self.error(Kind.CLOSED, "the connection is closed")
         return self._sock
 
     def _write(self, line: str) -> None:
@@ -330,7 +303,7 @@ class Client:
         data = self._receive_now()
         if data == b"" and not self._parser.pending:
             self._hang_up()
-            raise self._error(Kind.CLOSED, "the server closed the connection")
+            raise self.error(Kind.CLOSED, "the server closed the connection")
         self._parser.feed(data or b"")
         if not self._parser.pending:
             return
@@ -343,7 +316,7 @@ class Client:
             reply = reply.redacted(self.transcript.redactor)
             self.transcript.received(reply)
         message = f"the server sent a reply to no command: {reply or 'incomplete'}"
-        raise self._error(Kind.UNSOLICITED, message, reply=reply)
+        raise self.error(Kind.UNSOLICITED, message, reply=reply)
 
     def _send(self, data: bytes) -> None:
         sock = self._socket()
@@ -374,7 +347,7 @@ class Client:
         # A server that sends an octet now and then is ready each time, so the deadline is looked at before as well.
         if self.deadline.expired or not wait(self._socket(), event, self.deadline):
             self._hang_up()
-            raise self._error(Kind.TIMEOUT, "the server did not answer in time", sample=self._unfinished())
+            raise self.error(Kind.TIMEOUT, "the server did not answer in time", sample=self._unfinished())
 
     def _unfinished(self) -> str:
         return self.transcript.show(self._parser.pending.decode("utf-8", "backslashreplace"))
@@ -398,27 +371,19 @@ class Client:
                 self._parser.feed(data)
             else:
                 self._hang_up()
-                raise self._error(Kind.CLOSED, "the server closed the connection", sample=self._unfinished())
+                raise self.error(Kind.CLOSED, "the server closed the connection", sample=self._unfinished())
 
     # -- errors ------------------------------------------------------------------------------------------------------
-
-    def _expect(self, reply: Reply, codes: tuple[int, ...], command: str) -> Reply:
-        if reply.code not in codes:
-            raise self._error(Kind.REPLY, str(reply), reply=reply, command=command)
-        return reply
 
     def _not_a_reply(self, exc: ReplyError) -> SmtpError:
         self._hang_up()
         sample = self.transcript.show(exc.sample)
         self.transcript.noted(f"not a reply: {sample}")
-        return self._error(exc.kind, f"{exc}: {sample!r}", sample=sample)
+        return self.error(exc.kind, f"{exc}: {sample!r}", sample=sample)
 
     def _broken(self, exc: OSError) -> SmtpError:
         self._hang_up()
         return translate(exc, self.stage)
-
-    def _error(self, kind: str, message: str, **facts: t.Any) -> SmtpError:
-        return SmtpError(kind, message, stage=self.stage, **facts)
 
     def _hang_up(self) -> None:
         if self._sock is not None:
@@ -426,16 +391,9 @@ class Client:
             self._sock = None
 
     def _context(self) -> ssl.SSLContext:
-        return self._contexts.verifying(self._ca_file) if self._verify else inspecting_context()
+        return self._contexts.verifying(self.trust.ca_file) if self._verify else inspecting_context()
 
     def _address_literal(self) -> str:
         """The own address as RFC 5321 section 4.1.3 writes it, for a host without a proper name."""
         address = str(self._socket().getsockname()[0]).partition("%")[0]
         return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
-
-
-def _encode(response: bytes | None) -> str:
-    """Base64; an empty initial response is written as "=" (RFC 4954 section 4)."""
-    if response is None:
-        return ""
-    return base64.b64encode(response).decode("ascii") or "="

@@ -13,34 +13,12 @@ import re
 import socket
 import ssl
 import typing as t
-from dataclasses import dataclass, field
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.connect import Attempt
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnoses import BY_CODE
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.ehlo import Capabilities
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.observation import Observation
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.reply import Reply
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.x509 import Certificate
-
-
-@dataclass
-class Observation:
-    """Everything that was seen of one endpoint up to its failure."""
-
-    host: str
-    port: int
-    mode: str
-    wanted: str
-    error: SmtpError
-    attempts: t.Sequence[Attempt] = ()
-    before_tls: Capabilities | None = None
-    after_tls: Capabilities | None = None
-    mechanism: str | None = None
-    certificate: Certificate | None = None
-    found: str = ""
-    """What the endpoint speaks instead of what was configured, in words; empty if nothing else was found."""
-    notes: list[str] = field(default_factory=list)
-    now: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.timezone.utc))
 
 
 class _ReplyRule(t.NamedTuple):
@@ -161,7 +139,7 @@ def diagnose(seen: Observation, show: t.Callable[[str], str]) -> dict[str, t.Any
     facts = {name: show(value) for name, value in _facts(seen).items()}
     return {
         "code": entry.code,
-        "stage": seen.error.stage,
+        "stage": seen.failure.stage,
         "summary": entry.summary.format_map(facts),
         "evidence": [show(line) for line in _evidence(seen)],
         "remedy": entry.remedy.format_map(facts),
@@ -171,7 +149,7 @@ def diagnose(seen: Observation, show: t.Callable[[str], str]) -> dict[str, t.Any
 
 def recognise(seen: Observation) -> str:
     """The code of the diagnosis that fits what was seen."""
-    error = seen.error
+    error = seen.failure
     if seen.found:
         return "tls_wrong_mode"
     if error.kind in _KINDS:
@@ -181,7 +159,7 @@ def recognise(seen: Observation) -> str:
 
 
 def _resolve(seen: Observation) -> str:
-    return _RESOLVE_CODES.get(seen.error.errno, "dns_failed")
+    return _RESOLVE_CODES.get(seen.failure.errno, "dns_failed")
 
 
 def _connect(seen: Observation) -> str:
@@ -190,41 +168,41 @@ def _connect(seen: Observation) -> str:
 
 
 def _timeout(seen: Observation) -> str:
-    if seen.error.stage == "greeting" and not seen.error.sample:
+    if seen.failure.stage == "greeting" and not seen.failure.sample:
         return "greet_timeout"
-    return "tls_handshake_timeout" if seen.error.stage == "tls" else "deadline_exceeded"
+    return "tls_handshake_timeout" if seen.failure.stage == "tls" else "deadline_exceeded"
 
 
 def _closed(seen: Observation) -> str:
     codes = {"greeting": "greet_closed", "tls": "tls_eof", "auth": "auth_dropped"}
-    return codes.get(seen.error.stage, "connection_closed")
+    return codes.get(seen.failure.stage, "connection_closed")
 
 
 def _broken(seen: Observation) -> str:
-    if seen.error.errno not in (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN, errno.ECONNABORTED):
+    if seen.failure.errno not in (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN, errno.ECONNABORTED):
         return "unknown"
     codes = {"greeting": "tcp_reset_after_accept", "tls": "tls_reset", "auth": "auth_dropped"}
-    return codes.get(seen.error.stage, "connection_reset")
+    return codes.get(seen.failure.stage, "connection_reset")
 
 
 def _malformed(seen: Observation) -> str:
-    if seen.error.stage != "greeting":
+    if seen.failure.stage != "greeting":
         return "reply_malformed"
-    if re.match(r"HTTP/|<(!doctype|html|\?xml)", seen.error.sample, re.IGNORECASE):
+    if re.match(r"HTTP/|<(!doctype|html|\?xml)", seen.failure.sample, re.IGNORECASE):
         return "greet_not_smtp_http"
     return "greet_not_smtp_other"
 
 
 def _unsolicited(seen: Observation) -> str:
-    reply = seen.error.reply
+    reply = seen.failure.reply
     return "service_closing" if reply is not None and reply.code == 421 else "reply_unsolicited"
 
 
 def _reply(seen: Observation) -> str:
-    reply = seen.error.reply
+    reply = seen.failure.reply
     if reply is None:
         return "unknown"
-    return next((rule.diagnosis for rule in _REPLY_RULES if rule.fits(seen.error.stage, reply)), "unknown")
+    return next((rule.diagnosis for rule in _REPLY_RULES if rule.fits(seen.failure.stage, reply)), "unknown")
 
 
 def _no_starttls(seen: Observation) -> str:
@@ -240,10 +218,10 @@ def _no_auth(seen: Observation) -> str:
 
 
 def _tls(seen: Observation) -> str:
-    if seen.error.verify_code:
-        code = _VERIFY_CODES.get(seen.error.verify_code, "tls_cert_invalid")
+    if seen.failure.verify_code:
+        code = _VERIFY_CODES.get(seen.failure.verify_code, "tls_cert_invalid")
         return "tls_ca_store_missing" if code in _UNTRUSTED and not _has_roots() else code
-    reason = seen.error.reason
+    reason = seen.failure.reason
     return next((code for pattern, code in _TLS_REASONS if re.search(pattern, reason)), "tls_handshake_failed")
 
 
@@ -272,7 +250,7 @@ _BY_KIND: dict[str, t.Callable[[Observation], str]] = {
 
 def _facts(seen: Observation) -> dict[str, str]:
     """The fields that the texts of the catalogue may use."""
-    error, certificate = seen.error, seen.certificate
+    error, certificate = seen.failure, seen.certificate
     capabilities = seen.after_tls or seen.before_tls
     masked = seen.before_tls.starttls_masked if seen.before_tls else ""
     return {
@@ -305,7 +283,7 @@ def _switch(seen: Observation) -> str:
 
 def _evidence(seen: Observation) -> list[str]:
     """What was seen, one fact a line."""
-    error = seen.error
+    error = seen.failure
     if error.kind == Kind.CONNECT:
         return [*(str(attempt) for attempt in seen.attempts if attempt.outcome != "not_tried"), *seen.notes]
     if error.reply is not None:

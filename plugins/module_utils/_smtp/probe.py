@@ -6,24 +6,24 @@
 
 from __future__ import annotations
 
-import datetime
 import os
-import re
-import socket
 import threading
 import traceback
 import typing as t
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import x509
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.client import Client, Session
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.connect import Attempt
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import differential, result, x509
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.client import Client
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.credentials import Credentials
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnose import Observation, diagnose, timestamp
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.ehlo import Capabilities
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.observation import Observation
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.own_name import own_name
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.redact import Redactor
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.reply import Reply
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.resolve import Address
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import Contexts
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.transcript import Transcript
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.trust import Trust
 
 STAGES = {
     "implicit": ("resolve", "connect", "tls", "greeting", "ehlo_tls", "auth", "quit"),
@@ -38,9 +38,6 @@ _RESERVE = 5.0
 """Seconds of the deadline that are kept for finding the cause of a failure (at most a fifth of it)."""
 _GRACE = 1.0
 """Seconds after the deadline until a test that still runs is given up, which would be a defect."""
-_SMTP_IN_CLEAR = re.compile(r"[245]\d\d[ -]")
-_TLS = "TLS from the first byte (implicit TLS)"
-_CLEAR_TEXT = "SMTP in clear text at first"
 
 Relay = t.Mapping[str, t.Any]
 """One entry as normalise_relays() returns it."""
@@ -65,23 +62,6 @@ def probe_all(relays: t.Sequence[Relay], timeout: float, ehlo_name: str | None =
     return [probe.result() for probe in probes]
 
 
-def own_name(deadline: Deadline) -> str | None:
-    """The fully qualified name of this host, or None if it has none that RFC 5321 allows in EHLO."""
-    name = socket.gethostname()
-    if "." not in name:
-        name = _canonical_name(name, deadline)
-    return name if re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", name) else None
-
-
-def _canonical_name(name: str, deadline: Deadline) -> str:
-    """What the resolver calls *name*. In a thread, because getfqdn() waits for name servers as long as it likes."""
-    names: list[str] = []
-    thread = threading.Thread(target=lambda: names.append(socket.getfqdn(name)), daemon=True)
-    thread.start()
-    thread.join(deadline.within(1.0).remaining())
-    return names[0] if names else name
-
-
 class Probe:
     """The test of one relay: :meth:`run` once, then :meth:`result`."""
 
@@ -98,16 +78,11 @@ class Probe:
             deadline=deadline.within(left - min(_RESERVE, left / 5)),
             transcript=self._transcript,
             ehlo_name=ehlo_name,
-            ca_file=relay["ca_file"],
+            trust=Trust(ca_file=relay["ca_file"]),
             contexts=contexts,
         )
-        self._before_tls: Capabilities | None = None
-        self._after_tls: Capabilities | None = None
-        self._auth: dict[str, t.Any] = {"tried": False, "mechanism": None, "code": None, "enhanced_code": None, "text": None}
-        self._session: Session | None = None
-        self._error: SmtpError | None = None
-        self._found = ""
-        self._notes: list[str] = []
+        self._seen = Observation(relay["host"], relay["port"], relay["tls"], wanted=relay["mechanism"])
+        self._answer: Reply | None = None
         self._finished = False
 
     def run(self) -> None:
@@ -115,37 +90,40 @@ class Probe:
         try:
             with self._client:
                 self._attempt()
-            if self._error is not None:
-                self._find_cause(self._error)
+            if self._seen.error is not None:
+                differential.investigate(self._seen, self._visitor, self._deadline)
         except Exception as exc:
             # The text of a foreign exception might quote anything, so only its type and place are told.
-            self._error = SmtpError(Kind.INTERNAL, _place(exc), stage=self._client.stage)
+            self._seen.error = SmtpError(Kind.INTERNAL, _place(exc), stage=self._client.stage)
             self._client.stages.leave(failed=True)
         self._finished = True
 
     def _attempt(self) -> None:
+        client, seen = self._client, self._seen
         try:
             self._dialogue()
         except SmtpError as exc:
-            self._error = exc
-            self._client.stages.leave(failed=True)
-        if self._client.in_dialogue:
-            self._client.quit()
-        self._client.stages.leave()
-        self._session = self._client.session or self._session
+            seen.error = exc
+            client.stages.leave(failed=True)
+        if client.in_dialogue:
+            client.quit()
+        client.stages.leave()
+        if client.session is not None:
+            seen.session = client.session
+            seen.certificate = x509.parse_or_none(client.session.certificate)
 
     def _dialogue(self) -> None:
-        client, mode = self._client, self._relay["tls"]
+        client, seen = self._client, self._seen
         client.connect()
-        if mode != "implicit":
+        if seen.mode != "implicit":
             self._expect_clear_text()
-        client.greeting()
-        if mode != "implicit":
-            self._before_tls = client.ehlo()
-        if mode == "starttls":
+        seen.greeting = client.greeting()
+        if seen.mode != "implicit":
+            seen.before_tls = client.ehlo()
+        if seen.mode == "starttls":
             client.starttls()
-        if mode != "none":
-            self._after_tls = client.ehlo()
+        if seen.mode != "none":
+            seen.after_tls = client.ehlo()
         if self._relay["password"] is not None:
             self._log_in()
 
@@ -154,182 +132,48 @@ class Probe:
         patience = min(PATIENCE, self._client.deadline.remaining() / 3)
         if self._client.greeting_comes(patience):
             return
-        self._look_for_tls()
-        if self._found:
+        differential.look_for_tls(self._seen, self._visitor)
+        if self._seen.found:
             raise SmtpError(Kind.TIMEOUT, f"no greeting within {patience:.1f} s", stage="greeting")
 
     def _log_in(self) -> None:
         try:
-            reply = self._client.authenticate(self._relay["username"], self._relay["password"], self._relay["mechanism"])
+            credentials = Credentials(self._relay["username"], self._relay["password"])
+            self._answer = self._client.authenticate(credentials, self._relay["mechanism"])
         except SmtpError as exc:
-            self._keep_reply(exc)
+            self._answer = exc.reply if self._client.auth_sent else None
             raise
-        finally:
-            self._auth["tried"] = self._client.auth_sent
-            self._auth["mechanism"] = self._client.mechanism if self._client.auth_sent else None
-        self._auth.update(code=reply.code, enhanced_code=reply.enhanced, text=self._transcript.show(reply.text))
 
-    def _keep_reply(self, error: SmtpError) -> None:
-        if error.reply is not None and self._client.auth_sent:
-            text = self._transcript.show(error.reply.text)
-            self._auth.update(code=error.reply.code, enhanced_code=error.reply.enhanced, text=text)
-
-    # -- after a failure: what else can be seen, without any credential ------------------------------------------------
-
-    def _find_cause(self, error: SmtpError) -> None:
-        mode = self._relay["tls"]
-        silent = error.kind in (Kind.TIMEOUT, Kind.CLOSED, Kind.OS_ERROR)
-        if error.stage == "greeting" and mode != "implicit" and not self._found:
-            if silent or error.sample.startswith(("\\x15\\x03", "\\x16\\x03")):
-                self._look_for_tls()
-        elif error.stage == "tls" and mode == "implicit" and error.kind == Kind.NOT_TLS:
-            if _SMTP_IN_CLEAR.match(error.sample):
-                self._found = _CLEAR_TEXT
-        elif error.stage == "tls" and mode == "implicit" and (silent or error.reason == "WRONG_VERSION_NUMBER"):
-            # OpenSSL gives that reason where the greeting was there before anybody could look at it.
-            self._look_for_clear_text()
-        elif error.verify_code:
-            self._read_certificate()
-
-    def _visitor(self, tls: str) -> Client:
-        """A second client for the same address, to look around. It does not verify, and so can not authenticate."""
+    def _visitor(self, tls: str, port: int | None = None, addresses: t.Sequence[Address] | None = None) -> Client:
+        """See :class:`differential.VisitorFactory`."""
+        client = self._client
         return Client(
-            self._relay["host"],
-            self._relay["port"],
+            client.host,
+            port or client.port,
             tls,
             deadline=self._deadline.within(_RESERVE),
             transcript=Transcript(self._transcript.redactor),
             ehlo_name=self._ehlo_name,
+            route=client.route,
             verify=False,
-            addresses=[self._client.peer] if self._client.peer else self._client.addresses,
+            addresses=addresses or ([client.peer] if client.peer else client.addresses),
         )
-
-    def _look_for_tls(self) -> None:
-        with self._visitor("implicit") as visitor:
-            try:
-                visitor.connect()
-                visitor.handshake()
-            except SmtpError as exc:
-                self._notes.append(f"a TLS ClientHello on a second connection: {exc}")
-                return
-            self._session = visitor.session
-        self._found = _TLS
-        self._notes.append("a TLS ClientHello on a second connection was answered with TLS")
-
-    def _look_for_clear_text(self) -> None:
-        with self._visitor("none") as visitor:
-            try:
-                visitor.connect()
-                greeting = visitor.greeting()
-            except SmtpError as exc:
-                if exc.reply is None:
-                    self._notes.append(f"waiting for a greeting in clear text on a second connection: {exc}")
-                    return
-                greeting = exc.reply
-        self._found = _CLEAR_TEXT
-        self._notes.append(f"the greeting in clear text on a second connection was {str(greeting)!r}")
-
-    def _read_certificate(self) -> None:
-        """Fetch the certificate that did not verify, on a second connection."""
-        with self._visitor(self._relay["tls"]) as visitor:
-            try:
-                visitor.connect()
-                if self._relay["tls"] == "implicit":
-                    visitor.handshake()
-                else:
-                    visitor.greeting()
-                    visitor.ehlo()
-                    visitor.starttls()
-            except SmtpError as exc:
-                self._notes.append(f"reading the certificate on a second connection: {exc}")
-                return
-            self._session = visitor.session
-
-    # -- the result ----------------------------------------------------------------------------------------------------
 
     def result(self) -> dict[str, t.Any]:
         """Everything that was seen, as module smtp_auth_info documents it."""
+        client, seen, show = self._client, self._seen, self._transcript.show
         if not self._finished:
-            self._error = SmtpError(Kind.INTERNAL, "it did not end in time", stage=self._client.stage)
-        relay = self._relay
-        certificate = _parse(self._session.certificate) if self._session else None
+            seen.error = SmtpError(Kind.INTERNAL, "it did not end in time", stage=client.stage)
+        seen.attempts = client.attempts
+        seen.mechanism = client.mechanism
+        login = {"tried": client.auth_sent, "mechanism": client.mechanism if client.auth_sent else None}
         return {
-            "name": relay["name"],
-            "host": relay["host"],
-            "port": relay["port"],
-            "tls_mode": relay["tls"],
-            "ok": self._error is None,
-            "diagnosis": self._diagnosis(certificate),
-            "stages": self._client.stages.report(STAGES[relay["tls"]]),
-            "addresses": [_address_fact(attempt) for attempt in self._client.attempts],
-            "tls": self._tls_facts(certificate),
-            "capabilities": {"before_tls": self._shown(self._before_tls), "after_tls": self._shown(self._after_tls)},
-            "auth": {"offered": self._offered(), **self._auth},
+            "name": self._relay["name"],
+            **result.facts(seen, show),
+            "stages": client.stages.report(STAGES[seen.mode]),
+            "auth": {"offered": result.offered(seen, show), **login, **result.reply_facts(self._answer, show)},
             "transcript": self._transcript.lines(),
         }
-
-    def _diagnosis(self, certificate: x509.Certificate | None) -> dict[str, t.Any] | None:
-        if self._error is None:
-            return None
-        seen = Observation(
-            host=self._relay["host"],
-            port=self._relay["port"],
-            mode=self._relay["tls"],
-            wanted=self._relay["mechanism"],
-            error=self._error,
-            attempts=self._client.attempts,
-            before_tls=self._before_tls,
-            after_tls=self._after_tls,
-            mechanism=self._client.mechanism,
-            certificate=certificate,
-            found=self._found,
-            notes=self._notes,
-        )
-        return diagnose(seen, self._transcript.show)
-
-    def _tls_facts(self, certificate: x509.Certificate | None) -> dict[str, t.Any] | None:
-        error = self._error.message if self._error is not None and self._error.kind == Kind.TLS else None
-        if self._session is None and error is None:
-            return None
-        show = self._transcript.show
-        return {
-            "version": self._session.version if self._session else None,
-            "cipher": self._session.cipher if self._session else None,
-            "verified": self._session.verified if self._session else False,
-            "names": [show(name) for name in certificate.names] if certificate else [],
-            "issuer": show(certificate.issuer) if certificate else None,
-            "not_after": timestamp(certificate.not_after) if certificate else None,
-            "days_left": _days_left(certificate) if certificate else None,
-            "error": show(error) if error else None,
-        }
-
-    def _offered(self) -> list[str]:
-        capabilities = self._before_tls if self._relay["tls"] == "none" else self._after_tls
-        return [self._transcript.show(name) for name in capabilities.auth] if capabilities else []
-
-    def _shown(self, capabilities: Capabilities | None) -> list[str] | None:
-        return None if capabilities is None else [self._transcript.show(line) for line in capabilities.lines]
-
-
-def _address_fact(attempt: Attempt) -> dict[str, t.Any]:
-    return {
-        "address": attempt.address.host,
-        "family": attempt.address.family_name,
-        "outcome": attempt.outcome,
-        "elapsed_ms": attempt.elapsed_ms,
-    }
-
-
-def _parse(der: bytes) -> x509.Certificate | None:
-    try:
-        return x509.parse(der)
-    except ValueError:
-        return None
-
-
-def _days_left(certificate: x509.Certificate) -> int:
-    """Whole days until the certificate expires; negative if it has."""
-    return (certificate.not_after - datetime.datetime.now(datetime.timezone.utc)).days
 
 
 def _place(exc: BaseException) -> str:

@@ -75,6 +75,14 @@ def parse(der: bytes) -> Certificate:
     )
 
 
+def parse_or_none(der: bytes) -> Certificate | None:
+    """As :func:`parse`, None for what is not a certificate."""
+    try:
+        return parse(der)
+    except ValueError:
+        return None
+
+
 def _elements(data: bytes, limit: int) -> list[_Element]:
     """The elements that follow each other in *data*, up to *limit* of them; the rest is ignored."""
     elements: list[_Element] = []

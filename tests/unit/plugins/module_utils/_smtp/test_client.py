@@ -11,8 +11,10 @@ import pytest
 from smtp_server import HOST, PASSWORD, USERNAME, Certificates, Peer, Server, conversation
 
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.client import Client
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.credentials import Credentials
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.trust import Trust
 
 
 def make(server: Server, tls: str = "none", **options: t.Any) -> Client:
@@ -94,7 +96,7 @@ def test_a_client_that_does_not_verify_does_not_authenticate(certificates: Certi
             client.greeting()
             assert client.ehlo().auth == ["PLAIN", "LOGIN"]
             with pytest.raises(SmtpError) as caught:
-                client.authenticate(USERNAME, PASSWORD)
+                client.authenticate(Credentials(USERNAME, PASSWORD))
         server.settle()
 
     assert caught.value.kind == Kind.UNPROTECTED and server.auth_attempts == 0
@@ -104,14 +106,14 @@ def test_ehlo_is_needed_again_after_starttls(certificates: Certificates) -> None
     """What was said before TLS may have been written by anybody."""
     handler = conversation(context=certificates.good(), offer=["STARTTLS", "AUTH PLAIN"])
     with Server(handler) as server:
-        with make(server, "starttls", ca_file=certificates.ca_file) as client:
+        with make(server, "starttls", trust=Trust(ca_file=certificates.ca_file)) as client:
             client.connect()
             client.greeting()
             client.ehlo()
             client.starttls()
             assert client.capabilities is None
             with pytest.raises(SmtpError) as caught:
-                client.authenticate(USERNAME, PASSWORD)
+                client.authenticate(Credentials(USERNAME, PASSWORD))
         server.settle()
 
     assert caught.value.kind == Kind.NO_AUTH and server.auth_attempts == 0
@@ -159,12 +161,12 @@ def test_ipv6() -> None:
 def test_what_is_raised_and_returned_is_redacted(certificates: Certificates) -> None:
     echo = ["535-5.7.8 you said " + base64.b64encode(f"\0{USERNAME}\0{PASSWORD}".encode()).decode(), f"535 5.7.8 or {PASSWORD}"]
     handler = conversation(tls="implicit", context=certificates.good(), replies={"AUTH": echo, "NOOP": f"250 {PASSWORD}"})
-    with Server(handler) as server, make(server, "implicit", ca_file=certificates.ca_file) as client:
+    with Server(handler) as server, make(server, "implicit", trust=Trust(ca_file=certificates.ca_file)) as client:
         client.connect()
         client.greeting()
         client.ehlo()
         with pytest.raises(SmtpError) as caught:
-            client.authenticate(USERNAME, PASSWORD)
+            client.authenticate(Credentials(USERNAME, PASSWORD))
         reply = client.command("NOOP")
         client.quit()
 

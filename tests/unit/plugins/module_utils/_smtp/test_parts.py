@@ -17,6 +17,7 @@ from ansible_collections.outpost.smtp.plugins.module_utils._smtp.connect import 
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnoses import BY_CODE, CATALOGUE
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.observation import Observation
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.reply import Reply
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.resolve import Address
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.stages import Stages
@@ -168,7 +169,7 @@ def test_the_outcomes_of_all_addresses_are_told() -> None:
 
 def test_addresses_that_were_not_tried_are_no_evidence() -> None:
     attempts = [connect.Attempt(_address(1), "refused"), *[connect.Attempt(_address(1), "not_tried")] * 3000]
-    seen = diagnose.Observation("h", 25, "none", "auto", SmtpError(Kind.CONNECT, "x", stage="connect"), attempts)
+    seen = Observation("h", 25, "none", "auto", SmtpError(Kind.CONNECT, "x", stage="connect"), attempts)
 
     assert diagnose.diagnose(seen, str)["evidence"] == ["127.0.0.1: refused"]
 
@@ -219,7 +220,7 @@ def test_codes_are_unique_and_named_alike() -> None:
 
 
 def test_texts_use_known_fields_only() -> None:
-    seen = diagnose.Observation("h", 1, "none", "auto", SmtpError("unknown", "x"))
+    seen = Observation("h", 1, "none", "auto", SmtpError("unknown", "x"))
     known = set(diagnose._facts(seen))
     for entry in CATALOGUE:
         used = {name for text in (entry.summary, entry.remedy) for _literal, name, _spec, _conversion in string.Formatter().parse(text) if name}
@@ -237,7 +238,7 @@ def test_every_diagnosis_that_is_recognised_is_in_the_catalogue_and_the_reverse(
 
 
 def test_what_no_rule_fits_is_unknown() -> None:
-    seen = diagnose.Observation("h", 25, "none", "auto", SmtpError("something new", "odd", stage="ehlo"))
+    seen = Observation("h", 25, "none", "auto", SmtpError("something new", "odd", stage="ehlo"))
 
     assert diagnose.diagnose(seen, str)["code"] == "unknown"
     assert diagnose.diagnose(seen, str)["evidence"] == ["ehlo: odd"]
@@ -245,6 +246,6 @@ def test_what_no_rule_fits_is_unknown() -> None:
 
 def test_text_of_a_server_is_no_template() -> None:
     error = SmtpError(Kind.REPLY, "x", stage="auth", reply=Reply(535, ["{host} {0} {{x}} %s"]), command="AUTH PLAIN")
-    seen = diagnose.Observation("h", 25, "none", "auto", error)
+    seen = Observation("h", 25, "none", "auto", error)
 
     assert "535 {host} {0} {{x}} %s" in diagnose.diagnose(seen, str)["summary"]

@@ -1,0 +1,78 @@
+# Copyright (c) 2026 outpost.smtp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Everything that was seen of one endpoint; what recognises causes reads it, what looks further adds to it."""
+
+from __future__ import annotations
+
+import datetime
+import typing as t
+from dataclasses import dataclass, field
+
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.connect import Attempt
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.ehlo import Capabilities
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import SmtpError
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.reply import Reply
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.session import Session
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.x509 import Certificate
+
+
+class Alternative(t.NamedTuple):
+    """Another way that was tried without credentials: port and TLS mode, how it went, whether a login is offered there."""
+
+    port: int
+    tls: str
+    works: bool
+    outcome: str
+    """``works``, or what was seen instead, in a few words."""
+    address: str = ""
+    elapsed_ms: t.Optional[int] = None
+
+
+class Interception(t.NamedTuple):
+    """*verdict*: ``clean``, ``stripped``, ``terminated_by_proxy``, ``captive_portal``, ``tarpit``, ``filtered``, ``rejected`` or ``unknown``."""
+
+    verdict: str
+    evidence: t.Tuple[str, ...] = ()
+
+
+@dataclass
+class Observation:
+    """What was seen of one endpoint, up to its failure if *error* is set."""
+
+    host: str
+    port: int
+    mode: str
+    wanted: str = "auto"
+    error: SmtpError | None = None
+    attempts: t.Sequence[Attempt] = ()
+    greeting: Reply | None = None
+    before_tls: Capabilities | None = None
+    after_tls: Capabilities | None = None
+    mechanism: str | None = None
+    token: dict[str, t.Any] | None = None
+    """What the access token says of itself, as oauth_token.inspect() returns it."""
+    session: Session | None = None
+    certificate: Certificate | None = None
+    chain: t.Sequence[Certificate] = ()
+    """The certificates that the server sent, its own first; *certificate* is that one."""
+    provider: str = ""
+    """Identifier of the provider, by providers.recognise(); empty if it is none that is known."""
+    elapsed_ms: dict[str, int] = field(default_factory=dict)
+    """Milliseconds by stage, as far as it came."""
+    found: str = ""
+    """What the endpoint speaks instead of what was configured, in words; empty if nothing else was found."""
+    alternatives: list[Alternative] = field(default_factory=list)
+    interception: Interception | None = None
+    blocked_by: list[str] = field(default_factory=list)
+    """Rules of this host's own firewall that stop the connection, each in words; empty if none was found."""
+    notes: list[str] = field(default_factory=list)
+    now: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.timezone.utc))
+
+    @property
+    def failure(self) -> SmtpError:
+        """The error, for those who are only asked when there is one."""
+        if self.error is None:
+            raise ValueError("nothing failed")
+        return self.error

@@ -1,0 +1,32 @@
+# Copyright (c) 2026 outpost.smtp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What makes a server trusted, and what this host shows of itself."""
+
+from __future__ import annotations
+
+import typing as t
+
+TLS_VERSIONS = ("1.2", "1.3")
+
+
+class Trust(t.NamedTuple):
+    """With nothing set: a certificate for the host from one of the system's roots, TLS 1.2 or later.
+
+    * *ca_file*: PEM file of roots that are trusted in addition to the system's
+    * *server_name*: sent as SNI, and the name that the certificate must be for, instead of the host
+    * *minimum_version*: one of :data:`TLS_VERSIONS`
+    * *client_certificate*, *client_key*: PEM files; the key may be in the certificate's file
+    * *fingerprints*: ``sha256:`` and 64 lower-case hex digits of the certificate or of its public key. With any of
+      them, they alone decide: neither roots, name nor dates are looked at (as Postfix does at its level "fingerprint")
+    * *dane*: TLSA records decide, if there are any that a validating resolver vouches for (RFC 7672)
+    """
+
+    ca_file: t.Optional[str] = None
+    server_name: t.Optional[str] = None
+    minimum_version: str = "1.2"
+    client_certificate: t.Optional[str] = None
+    client_key: t.Optional[str] = None
+    fingerprints: t.Tuple[str, ...] = ()
+    dane: bool = False
