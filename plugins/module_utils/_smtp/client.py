@@ -217,6 +217,16 @@ class Client:
         self.transcript.sent(line)
         return self._read()
 
+    def pipeline(self, *lines: str) -> t.Iterator[Reply]:
+        """Send command lines in one go and yield the reply to each (RFC 2920); the server must offer PIPELINING."""
+        if any("\r" in line or "\n" in line for line in lines):
+            raise ValueError("a command is one line")
+        self._write("\r\n".join(lines))
+        for line in lines:
+            self.transcript.sent(line)
+        for _line in lines:
+            yield self._read()
+
     def data(self, message: bytes) -> Reply:
         """Send DATA and *message*; return the final reply, or the reply to DATA if it is not 354.
 

@@ -11,10 +11,10 @@ import threading
 import traceback
 import typing as t
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import differential, result, x509
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import differential, endpoint, permission, result, x509
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.client import Client
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.credentials import Credentials
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.endpoint import Endpoint
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.observation import Observation
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.own_name import own_name
@@ -26,11 +26,12 @@ from ansible_collections.outpost.smtp.plugins.module_utils._smtp.transcript impo
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.trust import Trust
 
 STAGES = {
-    "implicit": ("resolve", "connect", "tls", "greeting", "ehlo_tls", "auth", "quit"),
-    "starttls": ("resolve", "connect", "greeting", "ehlo", "starttls", "tls", "ehlo_tls", "auth", "quit"),
-    "none": ("resolve", "connect", "greeting", "ehlo", "auth", "quit"),
+    "implicit": ("resolve", "connect", "tls", "greeting", "ehlo_tls"),
+    "starttls": ("resolve", "connect", "greeting", "ehlo", "starttls", "tls", "ehlo_tls"),
+    "none": ("resolve", "connect", "greeting", "ehlo"),
 }
-"""The steps of each TLS mode, in order."""
+"""The steps of each TLS mode up to where the login takes place."""
+_STAGES_AFTER = ("auth", "sender", "recipient", "quit")
 
 PATIENCE = 3.0
 """Seconds without a greeting after which a TLS server is suspected (at most a third of what is left)."""
@@ -39,21 +40,19 @@ _RESERVE = 5.0
 _GRACE = 1.0
 """Seconds after the deadline until a test that still runs is given up, which would be a defect."""
 
-Relay = t.Mapping[str, t.Any]
-"""One entry as normalise_relays() returns it."""
 
+def probe_all(endpoints: t.Sequence[Endpoint], timeout: float, ehlo_name: str | None = None, investigate: bool = True) -> list[dict[str, t.Any]]:
+    """Test all *endpoints* at the same time; results in their order. Ends within *timeout* seconds (and a moment).
 
-def probe_all(relays: t.Sequence[Relay], timeout: float, ehlo_name: str | None = None) -> list[dict[str, t.Any]]:
-    """Test all *relays* at the same time; results in their order. Ends within *timeout* seconds (and a moment).
-
-    Never raises for anything a relay does: a result has ``ok`` and, where that is false, a ``diagnosis``.
+    Without *investigate* there is one connection for each endpoint, and no second look at what failed. Never raises for
+    anything a relay does: a result has ``ok`` and, where that is false, a ``diagnosis``.
     """
     deadline, limit = Deadline(timeout), Deadline(timeout + _GRACE)
     name = ehlo_name or own_name(deadline)
     contexts, redactor = Contexts(), Redactor()
-    for relay in relays:
-        redactor.protect(relay["username"], relay["password"])  # all before the first: one server may serve several relays
-    probes = [Probe(relay, deadline, name, contexts, redactor) for relay in relays]
+    for one in endpoints:
+        redactor.protect(one["username"], one["password"])  # all before the first: one server may serve several relays
+    probes = [Probe(one, deadline, name, contexts, redactor, investigate) for one in endpoints]
     threads = [threading.Thread(target=probe.run, daemon=True) for probe in probes]
     for thread in threads:
         thread.start()
@@ -63,26 +62,31 @@ def probe_all(relays: t.Sequence[Relay], timeout: float, ehlo_name: str | None =
 
 
 class Probe:
-    """The test of one relay: :meth:`run` once, then :meth:`result`."""
+    """The test of one endpoint: :meth:`run` once, then :meth:`result`."""
 
-    def __init__(self, relay: Relay, deadline: Deadline, ehlo_name: str | None, contexts: Contexts, redactor: Redactor) -> None:
-        self._relay = relay
+    def __init__(
+        self, target: Endpoint, deadline: Deadline, ehlo_name: str | None, contexts: Contexts, redactor: Redactor, investigate: bool = True
+    ) -> None:
+        self._target = target
         self._deadline = deadline
         self._ehlo_name = ehlo_name
+        self._contexts = contexts
+        self._investigate = investigate
         self._transcript = Transcript(redactor)
         left = deadline.remaining()
         self._client = Client(
-            relay["host"],
-            relay["port"],
-            relay["tls"],
+            target["host"],
+            target["port"],
+            target["tls"],
             deadline=deadline.within(left - min(_RESERVE, left / 5)),
             transcript=self._transcript,
             ehlo_name=ehlo_name,
-            trust=Trust(ca_file=relay["ca_file"]),
+            trust=endpoint.trust(target),
+            route=endpoint.route(target),
             contexts=contexts,
         )
-        self._seen = Observation(relay["host"], relay["port"], relay["tls"], wanted=relay["mechanism"])
-        self._answer: Reply | None = None
+        self._seen = Observation(target["host"], target["port"], target["tls"], wanted=target["mechanism"])
+        self._answers: dict[str, Reply] = {}
         self._finished = False
 
     def run(self) -> None:
@@ -90,7 +94,7 @@ class Probe:
         try:
             with self._client:
                 self._attempt()
-            if self._seen.error is not None:
+            if self._seen.error is not None and self._investigate:
                 differential.investigate(self._seen, self._visitor, self._deadline)
         except Exception as exc:
             # The text of a foreign exception might quote anything, so only its type and place are told.
@@ -124,24 +128,28 @@ class Probe:
             client.starttls()
         if seen.mode != "none":
             seen.after_tls = client.ehlo()
-        if self._relay["password"] is not None:
-            self._log_in()
+        self._log_in()
+        if self._target["sender"] is not None:
+            permission.check(client, self._target["sender"], self._target["recipient"], self._answers)
 
     def _expect_clear_text(self) -> None:
         """A TLS server stays silent until it is spoken to: look for one before waiting for the rest of the deadline."""
         patience = min(PATIENCE, self._client.deadline.remaining() / 3)
-        if self._client.greeting_comes(patience):
+        if self._client.greeting_comes(patience) or not self._investigate:
             return
         differential.look_for_tls(self._seen, self._visitor)
         if self._seen.found:
             raise SmtpError(Kind.TIMEOUT, f"no greeting within {patience:.1f} s", stage="greeting")
 
     def _log_in(self) -> None:
+        credentials = endpoint.credentials(self._target)
+        if credentials is None:
+            return
         try:
-            credentials = Credentials(self._relay["username"], self._relay["password"])
-            self._answer = self._client.authenticate(credentials, self._relay["mechanism"])
+            self._answers["auth"] = self._client.authenticate(credentials, self._target["mechanism"])
         except SmtpError as exc:
-            self._answer = exc.reply if self._client.auth_sent else None
+            if exc.reply is not None and self._client.auth_sent:
+                self._answers["auth"] = exc.reply
             raise
 
     def _visitor(self, tls: str, port: int | None = None, addresses: t.Sequence[Address] | None = None) -> Client:
@@ -154,6 +162,7 @@ class Probe:
             deadline=self._deadline.within(_RESERVE),
             transcript=Transcript(self._transcript.redactor),
             ehlo_name=self._ehlo_name,
+            trust=Trust(minimum_version=client.trust.minimum_version),
             route=client.route,
             verify=False,
             addresses=addresses or ([client.peer] if client.peer else client.addresses),
@@ -168,12 +177,19 @@ class Probe:
         seen.mechanism = client.mechanism
         login = {"tried": client.auth_sent, "mechanism": client.mechanism if client.auth_sent else None}
         return {
-            "name": self._relay["name"],
+            "name": self._target["name"],
             **result.facts(seen, show),
-            "stages": client.stages.report(STAGES[seen.mode]),
-            "auth": {"offered": result.offered(seen, show), **login, **result.reply_facts(self._answer, show)},
+            "stages": client.stages.report(self._planned()),
+            "auth": {"offered": result.offered(seen, show), **login, **result.reply_facts(self._answers.get("auth"), show)},
+            "sender": result.reply_facts(self._answers.get("sender"), show),
+            "recipient": result.reply_facts(self._answers.get("recipient"), show),
             "transcript": self._transcript.lines(),
         }
+
+    def _planned(self) -> list[str]:
+        """The stages that this test has: sender and recipient only where they are asked for."""
+        after = [stage for stage in _STAGES_AFTER if stage in ("auth", "quit") or self._target[stage] is not None]
+        return [*STAGES[self._seen.mode], *after]
 
 
 def _place(exc: BaseException) -> str:

@@ -12,9 +12,10 @@ wrong one is refused before anything is touched. Messages name the entry and the
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import typing as t
+
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.fields import Fields, RelayError
 
 IMPLICIT, STARTTLS, NONE = "implicit", "starttls", "none"
 TLS_MODES = (IMPLICIT, STARTTLS, NONE)
@@ -28,17 +29,6 @@ DEFAULT_PORT = {IMPLICIT: 465, STARTTLS: 587}
 FIELDS = ("name", "host", "port", "tls", "username", "password", "mechanism", "ca_file")
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9_-]{0,30}[a-z0-9])?\Z")
-_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)\Z")
-_PORT = re.compile(r"[1-9][0-9]{0,4}\Z")
-
-
-class RelayError(ValueError):
-    """An entry that can not be used. ``field`` is the path of what is wrong, such as ``outpost_smtp_relays[0].port``."""
-
-    def __init__(self, field: str, reason: str) -> None:
-        super().__init__(f"{field}: {reason}")
-        self.field = field
-        self.reason = reason
 
 
 def normalise_relays(relays: t.Any, variable: str = "outpost_smtp_relays") -> t.List[t.Dict[str, t.Any]]:
@@ -77,139 +67,60 @@ def _printable(value: t.Any) -> bool:
 def _normalise(entry: t.Any, place: str) -> t.Dict[str, t.Any]:
     if not isinstance(entry, dict):
         raise RelayError(place, "must be a dictionary with at least 'host'")
-    unknown = sorted(str(key) for key in entry if key not in FIELDS)
-    if unknown:
-        raise RelayError(f"{place}.{unknown[0]}", f"is not a field of a relay; the fields are {', '.join(FIELDS)}")
-    given = {key: value for key, value in entry.items() if value is not None}
-
-    host = _host(given, place)
-    port, tls = _port_and_tls(given, place)
-    username = _credential(given, "username", place)
-    password = _credential(given, "password", place)
-    _check_credentials(username, password, tls, place)
+    fields = Fields(entry, place)
+    fields.only(FIELDS, "a relay")
+    host = fields.host()
+    port, tls = _port_and_tls(fields)
+    username, password = fields.credential("username"), fields.credential("password")
+    _check_credentials(fields, username, password, tls)
     return {
-        "name": _name(given, host, place),
+        "name": _name(fields, host),
         "host": host,
         "port": port,
         "tls": tls,
         "username": username,
         "password": password,
-        "mechanism": _choice(given, "mechanism", MECHANISMS, "auto", place),
-        "ca_file": _ca_file(given, place),
+        "mechanism": fields.choice("mechanism", MECHANISMS, "auto"),
+        "ca_file": fields.path("ca_file"),
     }
 
 
-def _text(given: t.Dict[str, t.Any], field: str, place: str) -> t.Optional[str]:
-    """Return the field as text, or None; anything but a string is refused, so YAML's 1e3 or yes is not guessed at."""
-    value = given.get(field)
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise RelayError(f"{place}.{field}", f"must be text, not {type(value).__name__}; quote it in YAML")
-    return str(value)
-
-
-def _choice(given: t.Dict[str, t.Any], field: str, choices: t.Sequence[str], default: str, place: str) -> str:
-    value = _text(given, field, place)
-    if value is None:
-        return default
-    if value not in choices:
-        raise RelayError(f"{place}.{field}", f"must be one of {', '.join(choices)}")
-    return value
-
-
-def _host(given: t.Dict[str, t.Any], place: str) -> str:
-    """A host name or an IP address, without brackets and without a port. RFC 1123 section 2.1, RFC 5321 section 4.1.3."""
-    host = _text(given, "host", place)
-    if not host:
-        raise RelayError(f"{place}.host", "is required: the provider's submission server, such as smtp.example.net")
-    try:
-        # A zone (fe80::1%eth0) names an interface of one machine; it has no place in a list for many.
-        if "%" not in host:
-            return str(ipaddress.ip_address(host))
-    except ValueError:
-        pass
-    name = host[:-1] if host.endswith(".") else host
-    if len(name) > 253 or not all(_LABEL.match(label) for label in name.split(".")):
-        raise RelayError(
-            f"{place}.host", "is not a host name or an IP address (write it without brackets, without a port, and IDN names in their xn-- form)"
-        )
-    if name.replace(".", "").isdigit():
-        raise RelayError(f"{place}.host", "looks like an IPv4 address but is none")
-    return name.lower()
-
-
-def _port_and_tls(given: t.Dict[str, t.Any], place: str) -> t.Tuple[int, str]:
+def _port_and_tls(fields: Fields) -> t.Tuple[int, str]:
     """Each follows from the other where only one is given; a well-known port with the other's mode is a contradiction."""
-    port = _port(given, place)
-    tls = given.get("tls")
-    if tls is not None:
-        tls = _choice(given, "tls", TLS_MODES, STARTTLS, place)
+    port = fields.port()
+    tls = fields.choice("tls", TLS_MODES, STARTTLS) if fields.has("tls") else None
     if port is None:
         if tls == NONE:
-            raise RelayError(f"{place}.port", "is required with 'tls: none'")
+            raise fields.refuse("port", "is required with 'tls: none'")
         port = DEFAULT_PORT[tls or STARTTLS]
     if tls is None:
         return port, PORT_TLS.get(port, STARTTLS)
     expected = PORT_TLS.get(port)
     if expected is not None and tls not in (expected, NONE) or (port == 465 and tls == NONE):
-        raise RelayError(f"{place}.tls", f"'{tls}' contradicts port {port}, which speaks '{expected}' TLS (RFC 8314); leave out one of the two")
+        raise fields.refuse("tls", f"'{tls}' contradicts port {port}, which speaks '{expected}' TLS (RFC 8314); leave out one of the two")
     return port, tls
 
 
-def _port(given: t.Dict[str, t.Any], place: str) -> t.Optional[int]:
-    port = given.get("port")
-    if port is None:
-        return None
-    if isinstance(port, str) and _PORT.match(port):
-        port = int(port)
-    if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
-        raise RelayError(f"{place}.port", "must be a number from 1 to 65535, such as 465 or 587")
-    return int(port)
-
-
-def _credential(given: t.Dict[str, t.Any], field: str, place: str) -> t.Optional[str]:
-    """The text of a credential that survives Postfix's tables and SASL unchanged (RFC 4616 section 2: no NUL)."""
-    value = _text(given, field, place)
-    if value is None:
-        return None
-    if not value:
-        raise RelayError(f"{place}.{field}", "is empty; leave it out for a relay that asks for no login")
-    if any(ord(char) < 0x20 or ord(char) == 0x7F or char in "\x85\u2028\u2029" for char in value):
-        raise RelayError(f"{place}.{field}", "holds a line break or another control character; after a lookup that adds a line break use | trim")
-    if value != value.strip():
-        raise RelayError(f"{place}.{field}", "starts or ends with a blank, which a lookup table can not hold")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise RelayError(f"{place}.{field}", "is not valid Unicode text") from None
-    return value
-
-
-def _check_credentials(username: t.Optional[str], password: t.Optional[str], tls: str, place: str) -> None:
+def _check_credentials(fields: Fields, username: t.Optional[str], password: t.Optional[str], tls: str) -> None:
     if (username is None) != (password is None):
         missing, given = ("password", "username") if password is None else ("username", "password")
-        raise RelayError(f"{place}.{missing}", f"is required because '{given}' is given")
-    if username is not None and ":" in username:
-        raise RelayError(f"{place}.username", "holds a colon, which separates user name and password in Postfix's table")
+        raise fields.refuse(missing, f"is required because '{given}' is given")
+    check_username(fields, username)
     if password is not None and tls == NONE:
-        raise RelayError(f"{place}.tls", "'none' would send the password in clear text; use implicit or starttls")
+        raise fields.refuse("tls", "'none' would send the password in clear text; use implicit or starttls")
 
 
-def _ca_file(given: t.Dict[str, t.Any], place: str) -> t.Optional[str]:
-    path = _text(given, "ca_file", place)
-    if path is None:
-        return None
-    if not path.startswith("/") or not path.isprintable() or any(char in path for char in " ,$") or "/../" in path:
-        raise RelayError(f"{place}.ca_file", "must be an absolute path on the managed host, without blanks, commas or '$'")
-    return path
+def check_username(fields: Fields, username: t.Optional[str]) -> None:
+    """Refuse a user name that Postfix could not look up (sasl_passwd: the first colon ends it)."""
+    if username is not None and ":" in username:
+        raise fields.refuse("username", "holds a colon, which separates user name and password in Postfix's table")
 
 
-def _name(given: t.Dict[str, t.Any], host: str, place: str) -> str:
+def _name(fields: Fields, host: str) -> str:
     """The label of the relay in reports and in master.cf; the host where none is given."""
-    name = _text(given, "name", place)
+    name = fields.text("name")
     if name is None:
         return re.sub(r"[^a-z0-9]+", "-", host).strip("-")[:32].strip("-")
     if not _NAME.match(name):
-        raise RelayError(f"{place}.name", "must be 1 to 32 of a-z, 0-9, '-' and '_', starting and ending with a letter or digit")
+        raise fields.refuse("name", "must be 1 to 32 of a-z, 0-9, '-' and '_', starting and ending with a letter or digit")
     return name

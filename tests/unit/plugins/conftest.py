@@ -22,10 +22,10 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture
 def relay() -> t.Callable[..., t.Dict[str, t.Any]]:
-    """Makes a complete relay entry for a server on loopback."""
-    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.relay import normalise_relays
+    """Makes a complete entry, as the tests of relays take it, for a server on loopback."""
+    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.endpoint import normalise_endpoints
 
     def make(port: int, tls: str = "implicit", **fields: t.Any) -> t.Dict[str, t.Any]:
-        return normalise_relays([{"name": "primary", "host": "127.0.0.1", "port": port, "tls": tls, **fields}])[0]
+        return normalise_endpoints([{"name": "primary", "host": "127.0.0.1", "port": port, "tls": tls, **fields}])[0]
 
     return make

@@ -18,6 +18,7 @@ from smtp_server import AUTH_OFFER, PASSWORD, USERNAME, Certificates, Handler, P
 
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp import client, connect, probe, resolve
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnoses import BY_CODE
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.endpoint import DEFAULTS
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.redact import Redactor
 
 Result = t.Dict[str, t.Any]
@@ -35,7 +36,7 @@ class Bench:
         self.elapsed = 0.0
 
     def test(self, handler: Handler, tls: str = "implicit", *, timeout: float = 5.0, **fields: t.Any) -> Result:
-        entry = dict(LOGIN, ca_file=self.certificates.ca_file, mechanism="auto", name="primary", host="127.0.0.1", tls=tls)
+        entry = dict(DEFAULTS, **LOGIN, ca_file=self.certificates.ca_file, mechanism="auto", name="primary", host="127.0.0.1", tls=tls)
         if tls == "none":
             entry.update(username=None, password=None)
         entry.update(fields)
