@@ -56,9 +56,12 @@ lint: ## ruff, mypy, ansible-lint, shellcheck, changelog
 	@$(call say,ansible-lint)
 	@ansible-lint --offline --strict
 	@$(call say,shellcheck)
-	@shellcheck tests/tools/*.sh .ci/run tests/rig/images/customize.sh tests/rig/images/provider/usr/local/sbin/rig-provider-setup
+	@shellcheck tests/tools/*.sh .ci/run tests/rig/images/customize.sh tests/rig/images/provider/usr/local/sbin/rig-provider-setup \
+	  tests/rig/images/mta/usr/local/sbin/* tests/rig/images/mta/usr/local/share/rig/*/setup.sh
 	@$(call say,changelog)
 	@antsibull-changelog lint
+	@$(call say,pages that are made from the code)
+	@$(VENV)/bin/python tests/tools/diagnoses_doc.py --check
 
 .PHONY: units
 units: ## Unit tests, on every Python from 3.8 on that this machine has
@@ -90,8 +93,9 @@ system: ## Check-mode truth, secrets, bad input and the built collection, in the
 	@$(VENV)/bin/python -m pytest --quiet tests/system
 
 .PHONY: bench
-bench: setup ## Steady-state time of the role against a facts-only play, as ratios
+bench: setup ## The role against a facts-only play; the login test against swaks, msmtp and a script with smtplib
 	@$(PYTHON) tests/bench/bench.py
+	@$(VENV)/bin/python tests/bench/probe.py
 
 .PHONY: clean
 clean: ## Remove every lab and what the checkout keeps in .dev

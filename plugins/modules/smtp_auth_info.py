@@ -12,8 +12,10 @@ version_added: "0.1.0"
 description:
   - Connects to each relay from the managed host, sets up TLS, logs in and leaves. It sends no mail.
   - All relays, and all addresses of each, are tested at the same time, under one deadline.
+  - With O(from_postfix) the relays are those of the host's own Postfix, tested the way Postfix would use them, with a prediction of what it will do.
   - When a test fails, the module fails with a diagnosis in RV(ignore:msg), what was seen and what to do about it. Everything that was
-    learned before the failure is returned with it.
+    learned before the failure is returned with it. All diagnoses are listed in the collection's file docs/diagnoses.md.
+  - After a failure other ways to the same provider are looked at, without credentials, and the one that works is named. See O(investigate).
   - A password is tried exactly once, by one mechanism. After a refusal nothing else is tried, so that the account is not locked.
   - A password is sent over TLS with a verified certificate only. There is no fall-back to anything weaker.
   - The module needs nothing but Python on the managed host.
@@ -35,10 +37,9 @@ attributes:
 options:
   relays:
     description:
-      - The relays to test.
+      - The relays to test. Required unless O(from_postfix) is set.
     type: list
     elements: dict
-    required: true
     suboptions:
       name:
         description:
@@ -57,27 +58,172 @@ options:
         description:
           - V(implicit) starts TLS with the first byte, V(starttls) asks for it in the dialogue, V(none) does without.
           - Follows from O(relays[].port) if it is not set, V(implicit) for V(465) and V(starttls) otherwise.
-          - V(none) is for relays without O(relays[].password) only.
+          - V(none) is for relays without credentials only, unless O(relays[].allow_unencrypted) is set.
         type: str
         choices: [implicit, starttls, none]
       username:
         description:
-          - User name, together with O(relays[].password). Without them everything but the login is tested.
+          - User name, together with O(relays[].password) or O(relays[].access_token). Without credentials everything but the login is tested.
         type: str
       password:
         description:
           - Password. Take it from a variable (Ansible Vault), since Ansible may show the line of a playbook in an error message.
         type: str
+      access_token:
+        description:
+          - OAuth 2.0 access token, instead of O(relays[].password). What it says of itself is looked at first. One that has expired is not sent.
+        type: str
+        version_added: "0.2.0"
       mechanism:
         description:
-          - SASL mechanism. V(auto) takes V(plain) if the relay offers it, else V(login).
+          - SASL mechanism. V(auto) takes the strongest that the relay offers for the credentials, in the order that Cyrus SASL and so Postfix has,
+            V(scram-sha-256-plus), V(scram-sha-1-plus), V(scram-sha-256), V(scram-sha-1), V(digest-md5), V(cram-md5), V(plain), V(login).
+          - With O(relays[].access_token) it takes V(oauthbearer), else V(xoauth2).
+          - V(external) logs in with O(relays[].client_certificate) alone.
+          - The mechanisms that end in V(-plus) bind the login to the TLS connection. Python can do so up to TLS 1.2 only, so that is what is used
+            with them.
         type: str
-        choices: [auto, plain, login]
+        choices:
+          - auto
+          - plain
+          - login
+          - cram-md5
+          - digest-md5
+          - scram-sha-1
+          - scram-sha-256
+          - scram-sha-1-plus
+          - scram-sha-256-plus
+          - xoauth2
+          - oauthbearer
+          - external
         default: auto
+      try_all_mechanisms:
+        description:
+          - With O(relays[].mechanism=auto), try the next weaker mechanism after a refusal, and so on. Each counts as a failed login at the
+            provider, which may lock the account.
+          - RV(results[].auth.attempts) tells what was tried.
+        type: bool
+        default: false
+        version_added: "0.2.0"
+      allow_unencrypted:
+        description:
+          - Send credentials although O(relays[].tls) is V(none). Everybody on the way can read them.
+        type: bool
+        default: false
+        version_added: "0.2.0"
       ca_file:
         description:
           - Absolute path of a file on the managed host with CA certificates in PEM form. They are trusted in addition to the system's.
         type: str
+      server_name:
+        description:
+          - Name to ask for by SNI, and that the certificate must be for, instead of O(relays[].host).
+        type: str
+        version_added: "0.2.0"
+      minimum_tls:
+        description:
+          - Oldest version of TLS that is accepted.
+        type: str
+        choices: ["1.2", "1.3"]
+        default: "1.2"
+        version_added: "0.2.0"
+      client_certificate:
+        description:
+          - Absolute path of a file on the managed host with the certificate (and its chain) to show to the relay, in PEM form.
+        type: str
+        version_added: "0.2.0"
+      client_key:
+        description:
+          - Absolute path of its private key, if it is not in the same file. It must not be encrypted.
+        type: str
+        version_added: "0.2.0"
+      fingerprints:
+        description:
+          - SHA-256 fingerprints, 64 hex digits each, of the relay's certificate or of its public key. If any is set they alone decide
+            whether the relay is trusted. Neither roots nor names nor dates are looked at then, as with Postfix's TLS level C(fingerprint).
+        type: list
+        elements: str
+        version_added: "0.2.0"
+      dane:
+        description:
+          - Let TLSA records decide (RFC 7672), if there are any and the host has a validating resolver on its own address.
+            Otherwise the certificate is verified as usual, and RV(results[].tls.dane) says why.
+        type: bool
+        default: false
+        version_added: "0.2.0"
+      family:
+        description:
+          - Address family to use.
+        type: str
+        choices: [any, ipv4, ipv6]
+        default: any
+        version_added: "0.2.0"
+      source_address:
+        description:
+          - IP address of the managed host to connect from.
+        type: str
+        version_added: "0.2.0"
+      proxy:
+        description:
+          - Proxy to connect through. It resolves the name of the relay.
+        type: dict
+        version_added: "0.2.0"
+        suboptions:
+          type:
+            description:
+              - V(socks5) or V(http), the latter by its CONNECT method.
+            type: str
+            choices: [socks5, http]
+            default: socks5
+          host:
+            description:
+              - Host name or IP address of the proxy.
+            type: str
+            required: true
+          port:
+            description:
+              - TCP port of the proxy. V(1080) for V(socks5) and V(3128) for V(http) if it is not set.
+            type: int
+          username:
+            description:
+              - User name at the proxy.
+            type: str
+          password:
+            description:
+              - Password at the proxy.
+            type: str
+      every_address:
+        description:
+          - Go through the dialogue up to the login on every address of the host, not only on the one that is used. The login is tested on one.
+        type: bool
+        default: false
+        version_added: "0.2.0"
+      sender:
+        description:
+          - Ask whether the relay takes mail from this address (C(MAIL FROM)). No message is sent, the transaction is reset.
+        type: str
+        version_added: "0.2.0"
+      recipient:
+        description:
+          - Ask whether the relay takes mail for this address from O(relays[].sender) (C(RCPT TO)).
+        type: str
+        version_added: "0.2.0"
+  from_postfix:
+    description:
+      - Take the relays from the Postfix of the managed host, with what smtp(8) would use for each, the next hop, TLS policy, CA, addresses
+        and credentials, found in the order in which smtp(8) looks them up. RV(results[].postfix) then tells what Postfix would do.
+      - The test stays as strict as it is without this option. It never sends a password over a connection that is not verified, even where
+        Postfix would.
+      - Needs root on the managed host, to read the tables with the credentials.
+    type: bool
+    default: false
+    version_added: "0.2.0"
+  config_directory:
+    description:
+      - Directory of the Postfix configuration, with O(from_postfix).
+    type: path
+    default: /etc/postfix
+    version_added: "0.2.0"
   timeout:
     description:
       - Seconds after which everything has ended, at most 3600. Up to a fifth of it (at most 5 seconds) is kept for finding the cause of a failure.
@@ -87,6 +233,21 @@ options:
     description:
       - Name by which the host introduces itself. The default is its fully qualified name, or its address if it has none.
     type: str
+  investigate:
+    description:
+      - After a failure, look at the host's own firewall rules (if there are any), at the relay's other addresses, at the other TLS mode and at the
+        ports 465, 587 and 2525 of the same host, without credentials, to name the cause and the combination that works.
+      - Without it there is a single connection for each relay.
+    type: bool
+    default: true
+    version_added: "0.2.0"
+  run_as:
+    description:
+      - User whose identity is taken on for good before the first connection, such as C(postfix), so that firewall rules and policies for the
+        mail server's user apply to the test. Files (CA, client certificate) are read as this user, too. Needs root.
+      - Where a rule of the host's own firewall stops this user, the test takes up to 15 seconds longer than O(timeout), to name it.
+    type: str
+    version_added: "0.2.0"
   on_failure:
     description:
       - What happens when a relay does not pass. V(fail) makes the module fail, V(report) only returns RV(ok) as V(false).
@@ -116,6 +277,38 @@ EXAMPLES = r"""
   ansible.builtin.debug:
     msg: "{{ smtp_auth.diagnosis.summary }} {{ smtp_auth.diagnosis.remedy }}"
   when: not smtp_auth.ok
+
+- name: See what the host's own Postfix would do with its relays, and whether it could log in
+  outpost.smtp.smtp_auth_info:
+    from_postfix: true
+    run_as: postfix
+
+- name: Ask for the permission to send as this address, without sending
+  outpost.smtp.smtp_auth_info:
+    relays:
+      - host: smtp.example.net
+        username: alerts@example.net
+        password: "{{ vault_smtp_password }}"
+        sender: root@web1.example.org
+        recipient: ops@example.net
+
+- name: Log in with an OAuth 2.0 access token
+  outpost.smtp.smtp_auth_info:
+    relays:
+      - host: smtp.office365.com
+        username: alerts@example.net
+        access_token: "{{ access_token }}"
+
+- name: Compare all addresses of the relay, through the proxy of this network
+  outpost.smtp.smtp_auth_info:
+    relays:
+      - host: smtp.example.net
+        every_address: true
+      - name: by-proxy
+        host: smtp.example.net
+        proxy:
+          type: http
+          host: proxy.example.org
 
 - name: See whether port 587 is open and its certificate has some time left, without logging in
   outpost.smtp.smtp_auth_info:
@@ -193,6 +386,14 @@ results:
           description: Whether the same test may pass later without any change.
           returned: always
           type: bool
+        who:
+          description: Who has to act, V(operator), V(account owner), V(administrator) (of the account at the provider), V(provider) or V(network).
+          returned: always
+          type: str
+        provider:
+          description: Identifier of the provider that the diagnosis is about, V(null) if it is none that is known.
+          returned: always
+          type: str
     stages:
       description: The stages that the TLS mode has, in order.
       returned: always
@@ -201,8 +402,8 @@ results:
       contains:
         stage:
           description:
-            - V(resolve), V(connect), V(greeting), V(ehlo) (before TLS), V(starttls), V(tls) (the handshake), V(ehlo_tls) (after it), V(auth)
-              or V(quit).
+            - V(resolve), V(connect), V(greeting), V(ehlo) (before TLS), V(starttls), V(tls) (the handshake), V(ehlo_tls) (after it), V(auth),
+              V(sender), V(recipient) (these two if they were asked for) or V(quit).
           returned: always
           type: str
         status:
@@ -214,7 +415,9 @@ results:
           returned: always
           type: int
     addresses:
-      description: The addresses of the host, in the order that the system prefers. Empty if it did not resolve.
+      description:
+        - The addresses of the host, in the order that the system prefers. Empty if it did not resolve.
+        - With O(relays[].proxy) those of the proxy.
       returned: always
       type: list
       elements: dict
@@ -238,6 +441,22 @@ results:
           description: Milliseconds until the outcome was seen, V(null) if the address was not tried.
           returned: always
           type: int
+        ok:
+          description: Whether the dialogue up to the login went well on this address.
+          returned: with O(relays[].every_address)
+          type: bool
+        stage:
+          description: Where it ended.
+          returned: with O(relays[].every_address)
+          type: str
+        detail:
+          description: Why it ended there, empty if it went well.
+          returned: with O(relays[].every_address)
+          type: str
+        fingerprint_sha256:
+          description: SHA-256 fingerprint of the certificate that this address shows, V(null) if none was seen.
+          returned: with O(relays[].every_address)
+          type: str
     tls:
       description:
         - What is known about TLS and the certificate, V(null) if there was none to see.
@@ -262,8 +481,28 @@ results:
           returned: always
           type: list
           elements: str
+        subject:
+          description: Whom the certificate is for, in full.
+          returned: always
+          type: str
         issuer:
           description: Who issued the certificate.
+          returned: always
+          type: str
+        key_type:
+          description: Kind of the public key, such as V(RSA) or V(EC P-256).
+          returned: always
+          type: str
+        key_bits:
+          description: Size of the public key in bits, V(null) if it is not known.
+          returned: always
+          type: int
+        fingerprint_sha256:
+          description: SHA-256 fingerprint of the certificate, 64 hex digits.
+          returned: always
+          type: str
+        not_before:
+          description: From when on the certificate is valid, in UTC (ISO 8601).
           returned: always
           type: str
         not_after:
@@ -274,6 +513,53 @@ results:
           description: Whole days until then, negative if it has expired.
           returned: always
           type: int
+        chain:
+          description: The certificates that the relay sent, its own first, at most ten.
+          returned: always
+          type: list
+          elements: dict
+          contains:
+            subject:
+              description: Whom the certificate is for.
+              returned: always
+              type: str
+            issuer:
+              description: Who issued it.
+              returned: always
+              type: str
+            key_type:
+              description: Kind of the public key.
+              returned: always
+              type: str
+            key_bits:
+              description: Its size in bits, V(null) if it is not known.
+              returned: always
+              type: int
+            not_before:
+              description: From when on it is valid, in UTC (ISO 8601).
+              returned: always
+              type: str
+            not_after:
+              description: Until when it is valid, in UTC (ISO 8601).
+              returned: always
+              type: str
+            fingerprint_sha256:
+              description: Its SHA-256 fingerprint.
+              returned: always
+              type: str
+        dane:
+          description: What became of O(relays[].dane), V(null) without it.
+          returned: always
+          type: dict
+          contains:
+            status:
+              description: V(verified), V(no_records), V(no_validating_resolver), V(mismatch) or V(unusable).
+              returned: always
+              type: str
+            detail:
+              description: Why, in words.
+              returned: always
+              type: str
         error:
           description: Why the handshake failed, V(null) if it did not.
           returned: always
@@ -307,8 +593,36 @@ results:
           description: Whether AUTH was sent.
           returned: always
           type: bool
+        attempts:
+          description: Each AUTH that was sent, at most one without O(relays[].try_all_mechanisms).
+          returned: always
+          type: list
+          elements: dict
+          contains:
+            mechanism:
+              description: SASL mechanism.
+              returned: always
+              type: str
+            code:
+              description: Code of the final reply, V(null) if there was none.
+              returned: always
+              type: int
+            enhanced_code:
+              description: Enhanced status code of the reply, V(null) if it has none.
+              returned: always
+              type: str
+            text:
+              description: Text of the reply, V(null) if there was none.
+              returned: always
+              type: str
+        token:
+          description:
+            - What the access token says of itself, such as its audience, scopes, account and when it expires. V(null) without a token. The token
+              itself is never returned.
+          returned: always
+          type: dict
         mechanism:
-          description: The mechanism that was tried, V(null) if none was.
+          description: The mechanism that was tried last, V(null) if none was.
           returned: always
           type: str
         code:
@@ -323,6 +637,275 @@ results:
           description: Text of the reply, V(null) if there was none.
           returned: always
           type: str
+    sender:
+      description: The reply to C(MAIL FROM), if O(relays[].sender) is set.
+      returned: always
+      type: dict
+      contains:
+        code:
+          description: Code of the reply, V(null) if there was none.
+          returned: always
+          type: int
+        enhanced_code:
+          description: Enhanced status code of the reply, V(null) if it has none.
+          returned: always
+          type: str
+        text:
+          description: Text of the reply, V(null) if there was none.
+          returned: always
+          type: str
+    recipient:
+      description: The reply to C(RCPT TO), if O(relays[].recipient) is set.
+      returned: always
+      type: dict
+      contains:
+        code:
+          description: Code of the reply, V(null) if there was none.
+          returned: always
+          type: int
+        enhanced_code:
+          description: Enhanced status code of the reply, V(null) if it has none.
+          returned: always
+          type: str
+        text:
+          description: Text of the reply, V(null) if there was none.
+          returned: always
+          type: str
+    provider:
+      description: Identifier of the provider as recognised by host name, certificate and greeting. V(null) if it is none that is known.
+      returned: always
+      type: str
+    postfix:
+      description: What the Postfix of the host does with this relay.
+      returned: with O(from_postfix)
+      type: dict
+      contains:
+        prediction:
+          description: What Postfix would do with the next mail for this relay.
+          returned: always
+          type: dict
+          contains:
+            action:
+              description: V(sends), V(defers), V(bounces), V(sends_unauthenticated), V(sends_password_in_clear), V(crashes) or V(unknown).
+              returned: always
+              type: str
+            dsn:
+              description: Status that Postfix would log, such as V(4.7.5). V(null) where the answer of the relay decides.
+              returned: always
+              type: str
+            text:
+              description: The same in a sentence.
+              returned: always
+              type: str
+            because:
+              description: What it follows from.
+              returned: always
+              type: list
+              elements: str
+        mail:
+          description: What Postfix would do in the end where several servers can take the mail. Same keys as RV(results[].postfix.prediction).
+          returned: always
+          type: dict
+        sender:
+          description: Envelope sender whose mail takes this way, empty for any.
+          returned: always
+          type: str
+        recipient:
+          description: Recipient whose mail takes this way.
+          returned: always
+          type: str
+        chosen_by:
+          description: The parameters and tables that lead here.
+          returned: always
+          type: list
+          elements: str
+        transport:
+          description: Transport of the mail, a service of master.cf.
+          returned: always
+          type: str
+        nexthop:
+          description: Next hop as Postfix has it, with its brackets and port.
+          returned: always
+          type: str
+        fallback:
+          description: Whether this is a fall-back relay.
+          returned: always
+          type: bool
+        host:
+          description: Host that Postfix connects to, V(null) if there is none.
+          returned: always
+          type: str
+        port:
+          description: TCP port, V(null) if there is none.
+          returned: always
+          type: int
+        chroot:
+          description: Whether the service runs in the queue directory.
+          returned: always
+          type: bool
+        tls_level:
+          description: TLS security level, V(null) if the settings contradict each other.
+          returned: always
+          type: str
+        tls_level_from:
+          description: The parameter or table that sets it.
+          returned: always
+          type: str
+        tls_names:
+          description: Names that the certificate may have, empty at levels that look at none.
+          returned: always
+          type: list
+          elements: str
+        wrappermode:
+          description: Whether TLS starts with the first byte.
+          returned: always
+          type: bool
+        ca_file:
+          description: File with CA certificates, V(null) if none is set.
+          returned: always
+          type: str
+        ca_path:
+          description: Directory with CA certificates, V(null) if none is set.
+          returned: always
+          type: str
+        login:
+          description: Whether Postfix logs in (C(smtp_sasl_auth_enable)).
+          returned: always
+          type: bool
+        credential:
+          description: The credential that Postfix finds, without the password.
+          returned: always
+          type: dict
+          contains:
+            found:
+              description: Whether there is one.
+              returned: always
+              type: bool
+            key:
+              description: Key that it was found under.
+              returned: always
+              type: str
+            by:
+              description: What the key is, such as the next hop or the sender.
+              returned: always
+              type: str
+            table:
+              description: Table that holds it.
+              returned: always
+              type: str
+            username:
+              description: User name.
+              returned: always
+              type: str
+            keys_tried:
+              description: The keys that Postfix looks up, in its order.
+              returned: always
+              type: list
+              elements: str
+            similar_keys:
+              description: Keys of the table that look like the ones wanted, if none was found.
+              returned: always
+              type: list
+              elements: str
+        mechanism_filter:
+          description: Value of C(smtp_sasl_mechanism_filter).
+          returned: always
+          type: list
+          elements: str
+        security_options:
+          description: Security options that apply over TLS.
+          returned: always
+          type: list
+          elements: str
+        helo_name:
+          description: Name by which Postfix introduces itself.
+          returned: always
+          type: str
+        family:
+          description: Address family that Postfix uses, V(any), V(ipv4) or V(ipv6).
+          returned: always
+          type: str
+        source_address:
+          description: Address that Postfix connects from, V(null) if the system chooses.
+          returned: always
+          type: str
+        problems:
+          description: What is wrong whatever the relay does.
+          returned: always
+          type: list
+          elements: dict
+          contains:
+            code:
+              description: Code of a diagnosis.
+              returned: always
+              type: str
+            text:
+              description: What was found.
+              returned: always
+              type: str
+        notes:
+          description: What is remarkable, but no reason to fail.
+          returned: always
+          type: list
+          elements: str
+        not_followed:
+          description: Settings that were not followed, so that what depends on them is not known.
+          returned: always
+          type: list
+          elements: str
+    interception:
+      description: Whether something between this host and the relay interferes.
+      returned: always
+      type: dict
+      contains:
+        verdict:
+          description:
+            - V(clean) if the relay itself was spoken to, V(stripped) if STARTTLS was taken out of the dialogue, V(terminated_by_proxy) if somebody
+              else answered, V(captive_portal), V(tarpit), V(filtered) if packets are dropped, V(rejected) if connections are refused.
+            - V(unknown) if what was seen does not tell.
+          returned: always
+          type: str
+        evidence:
+          description: What the verdict rests on.
+          returned: always
+          type: list
+          elements: str
+    alternatives:
+      description:
+        - Other ways to the same host that were looked at after a failure, or because the greeting was late, without credentials.
+      returned: always
+      type: list
+      elements: dict
+      contains:
+        port:
+          description: TCP port.
+          returned: always
+          type: int
+        tls:
+          description: TLS mode, as in O(relays[].tls).
+          returned: always
+          type: str
+        works:
+          description: Whether TLS was verified there and a login is offered.
+          returned: always
+          type: bool
+        outcome:
+          description: V(works), or what was seen instead.
+          returned: always
+          type: str
+        address:
+          description: IP address that answered, empty if none did.
+          returned: always
+          type: str
+        elapsed_ms:
+          description: Milliseconds that it took, V(null) if it did not end in time.
+          returned: always
+          type: int
+    warnings:
+      description: What is worth knowing although it did not make the test fail.
+      returned: always
+      type: list
+      elements: str
     transcript:
       description:
         - The dialogue, V(C:) for what was sent, V(S:) for what came and V(--) for what else happened. Credentials are never part of it.
@@ -334,15 +917,18 @@ results:
       host: smtp.example.net
       port: 465
       tls_mode: implicit
+      provider: null
       ok: false
       diagnosis:
         code: auth_bad_credentials
         stage: auth
+        provider: null
         summary: "smtp.example.net:465 refuses the user name or password: 535 5.7.8 Error: authentication failed."
         evidence: ["reply to AUTH PLAIN: 535 5.7.8 Error: authentication failed"]
         remedy: >-
-          Check both (many providers want the full mail address as user name, and an app password). It was tried once only, so as not to
-          lock the account.
+          Check both. Many providers want the full mail address as user name, and an app password. It was tried once only, so as not to lock
+          the account.
+        who: operator
         retryable: false
       stages:
         - {stage: resolve, status: ok, elapsed_ms: 2}
@@ -359,9 +945,23 @@ results:
         cipher: TLS_AES_256_GCM_SHA384
         verified: true
         names: [smtp.example.net]
+        subject: "CN=smtp.example.net"
         issuer: "C=XX, O=Example Trust, CN=Example CA 1"
+        key_type: "EC P-256"
+        key_bits: 256
+        not_before: "2026-11-02T00:00:00Z"
         not_after: "2027-01-31T23:59:59Z"
+        fingerprint_sha256: "5b3f9bd0a7c4f3b5a6e1d2c90f8e7d6c5b4a39281706f5e4d3c2b1a09f8e7d6c"
         days_left: 69
+        chain:
+          - subject: "CN=smtp.example.net"
+            issuer: "C=XX, O=Example Trust, CN=Example CA 1"
+            key_type: "EC P-256"
+            key_bits: 256
+            not_before: "2026-11-02T00:00:00Z"
+            not_after: "2027-01-31T23:59:59Z"
+            fingerprint_sha256: "5b3f9bd0a7c4f3b5a6e1d2c90f8e7d6c5b4a39281706f5e4d3c2b1a09f8e7d6c"
+        dane: null
         error: null
       capabilities:
         before_tls: null
@@ -370,9 +970,19 @@ results:
         offered: [PLAIN, LOGIN]
         tried: true
         mechanism: PLAIN
+        attempts:
+          - {mechanism: PLAIN, code: 535, enhanced_code: "5.7.8", text: "Error: authentication failed"}
+        token: null
         code: 535
         enhanced_code: "5.7.8"
         text: "Error: authentication failed"
+      sender: {code: null, enhanced_code: null, text: null}
+      recipient: {code: null, enhanced_code: null, text: null}
+      interception:
+        verdict: clean
+        evidence: ["TLS reaches smtp.example.net: its certificate verified, issued by C=XX, O=Example Trust, CN=Example CA 1"]
+      alternatives: []
+      warnings: []
       transcript:
         - "-- connected to 192.0.2.25 port 465"
         - "-- TLSv1.3, TLS_AES_256_GCM_SHA384, certificate verified"
@@ -387,69 +997,143 @@ results:
         - "S: 221 2.0.0 Bye"
 """
 
-import re
+import pwd
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.outpost.smtp.plugins.module_utils._egress import who_blocks
 from ansible_collections.outpost.smtp.plugins.module_utils._module import DiscreetModule
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix import as_postfix, effective
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.errors import PostfixError
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import (
+    endpoint,
+    run_as,
+)
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.fields import RelayError
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.local_block import Explain
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.probe import probe_all
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.relay import RelayError, normalise_relays
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.relay import TLS_MODES
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.result import overall
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.route import FAMILIES
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.run_options import DEFAULT_TIMEOUT, check_run_options
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.trust import TLS_VERSIONS
 
-MAX_TIMEOUT = 3600
-_EHLO_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,253}[A-Za-z0-9])?|\[[0-9A-Za-z:.]{2,60}\]")
+GRACE = 5.0
+"""Seconds that a test in another process may take longer; also what is spent on trying again where a rule is in the way."""
+
+PROXY = {
+    "type": {"type": "str", "choices": list(endpoint.PROXY_TYPES), "default": "socks5"},
+    "host": {"type": "str", "required": True},
+    "port": {"type": "int"},
+    "username": {"type": "str"},
+    "password": {"type": "str", "no_log": True},
+}
+RELAY = {
+    "name": {"type": "str"},
+    "host": {"type": "str", "required": True},
+    "port": {"type": "int"},
+    "tls": {"type": "str", "choices": list(TLS_MODES)},
+    "username": {"type": "str"},
+    "password": {"type": "str", "no_log": True},
+    "access_token": {"type": "str", "no_log": True},
+    "mechanism": {"type": "str", "choices": list(endpoint.MECHANISMS), "default": "auto"},
+    "try_all_mechanisms": {"type": "bool", "default": False},
+    "allow_unencrypted": {"type": "bool", "default": False},
+    "ca_file": {"type": "str"},
+    "server_name": {"type": "str"},
+    "minimum_tls": {"type": "str", "choices": list(TLS_VERSIONS), "default": TLS_VERSIONS[0]},
+    "client_certificate": {"type": "str"},
+    "client_key": {"type": "str", "no_log": False},
+    "fingerprints": {"type": "list", "elements": "str"},
+    "dane": {"type": "bool", "default": False},
+    "family": {"type": "str", "choices": list(FAMILIES), "default": "any"},
+    "source_address": {"type": "str"},
+    "proxy": {"type": "dict", "options": PROXY},
+    "every_address": {"type": "bool", "default": False},
+    "sender": {"type": "str"},
+    "recipient": {"type": "str"},
+}
+ARGUMENTS = {
+    "relays": {"type": "list", "elements": "dict", "options": RELAY},
+    "from_postfix": {"type": "bool", "default": False},
+    "config_directory": {"type": "path", "default": "/etc/postfix"},
+    "timeout": {"type": "float", "default": DEFAULT_TIMEOUT},
+    "ehlo_name": {"type": "str"},
+    "investigate": {"type": "bool", "default": True},
+    "run_as": {"type": "str"},
+    "on_failure": {"type": "str", "choices": ["fail", "report"], "default": "fail"},
+}
+
+
+Result = t.Dict[str, t.Any]
 
 
 def run(module: AnsibleModule) -> None:
-    """Test the relays and exit; raises RelayError and nothing else."""
-    relays = normalise_relays(module.params["relays"], "relays")
-    ehlo_name = module.params["ehlo_name"]
-    if not 0 < module.params["timeout"] <= MAX_TIMEOUT:
-        raise RelayError("timeout", f"must be more than 0 and at most {MAX_TIMEOUT} seconds")
-    if ehlo_name is not None and not _EHLO_NAME.fullmatch(ehlo_name):
-        raise RelayError("ehlo_name", "must be a host name or an address in brackets (RFC 5321 section 4.1.1.1)")
-
-    results = probe_all(relays, module.params["timeout"], ehlo_name)
-    failed = [result for result in results if not result["ok"]]
-    facts: t.Dict[str, t.Any] = {"ok": not failed, "diagnosis": failed[0]["diagnosis"] if failed else None, "results": results}
-    if failed and module.params["on_failure"] == "fail":
-        module.fail_json(msg=_message(failed, len(results)), **facts)
+    """Test the relays and exit; raises RelayError, RunAsError, PostfixError and nothing else."""
+    options = module.params
+    if options["from_postfix"] and options["relays"] is not None:
+        raise RelayError("relays", "can not be combined with from_postfix, which takes the relays from Postfix")
+    check_run_options(options["timeout"], options["ehlo_name"])
+    facts = overall(_test_postfix(options) if options["from_postfix"] else _test_given(options))
+    failed = [result for result in facts["results"] if not result["ok"]]
+    if failed and options["on_failure"] == "fail":
+        module.fail_json(msg=_message(failed, len(facts["results"])), **facts)
     module.exit_json(changed=False, **facts)
 
 
-def _message(failed: t.List[t.Dict[str, t.Any]], tested: int) -> str:
-    diagnosis = failed[0]["diagnosis"]
+def _test_given(options: t.Dict[str, t.Any]) -> t.List[Result]:
+    return _test(endpoint.normalise_endpoints(options["relays"], "relays"), options)
+
+
+def _test_postfix(options: t.Dict[str, t.Any]) -> t.List[Result]:
+    relays = effective.relays(options["config_directory"], Deadline(options["timeout"]))
+    return as_postfix.examine(relays, lambda targets: _test(targets, options))
+
+
+def _test(targets: t.List[endpoint.Endpoint], options: t.Dict[str, t.Any]) -> t.List[Result]:
+    explain = who_blocks.explain if options["investigate"] else None
+    user = options["run_as"]
+    if not user:
+        return _probe(targets, options, explain)
+    results = t.cast("t.List[Result]", run_as.call(user, lambda: _probe(targets, options), options["timeout"] + GRACE))
+    return [_with_rules(target, result, options) if explain else result for target, result in zip(targets, results)]
+
+
+def _probe(targets: t.List[endpoint.Endpoint], options: t.Dict[str, t.Any], explain: t.Optional[Explain] = None) -> t.List[Result]:
+    return probe_all(targets, options["timeout"], options["ehlo_name"], options["investigate"], explain)
+
+
+def _with_rules(target: endpoint.Endpoint, result: Result, options: t.Dict[str, t.Any]) -> Result:
+    """The firewall is read by root. Where a rule stops the user's connection, it is tried once more, and told the rule."""
+    user = options["run_as"]
+    if not result["diagnosis"] or result["diagnosis"]["stage"] != "connect":
+        return result
+    rules = who_blocks.explain([entry["address"] for entry in result["addresses"]], result["port"], pwd.getpwnam(user).pw_uid)
+    if not rules:
+        return result
+    briefly = {**options, "timeout": min(options["timeout"], GRACE), "investigate": False}
+    (told,) = run_as.call(user, lambda: _probe([target], briefly, lambda _addresses, _port: rules), 2 * GRACE)
+    return t.cast(Result, told)
+
+
+def _message(failed: t.List[Result], tested: int) -> str:
+    diagnosis, postfix = failed[0]["diagnosis"], failed[0].get("postfix")
     count = f"{len(failed)} of {tested} relays failed, first: " if tested > 1 else ""
-    return f"{count}{diagnosis['summary']} {diagnosis['remedy']} [{diagnosis['code']}]"
+    prediction = f" {postfix['prediction']['text']}" if postfix else ""
+    return f"{count}{diagnosis['summary']} {diagnosis['remedy']}{prediction} [{diagnosis['code']}]"
 
 
 def main() -> None:
     module = DiscreetModule(
-        argument_spec={
-            "relays": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {
-                    "name": {"type": "str"},
-                    "host": {"type": "str", "required": True},
-                    "port": {"type": "int"},
-                    "tls": {"type": "str", "choices": ["implicit", "starttls", "none"]},
-                    "username": {"type": "str"},
-                    "password": {"type": "str", "no_log": True},
-                    "mechanism": {"type": "str", "choices": ["auto", "plain", "login"], "default": "auto"},
-                    "ca_file": {"type": "str"},
-                },
-            },
-            "timeout": {"type": "float", "default": 30.0},
-            "ehlo_name": {"type": "str"},
-            "on_failure": {"type": "str", "choices": ["fail", "report"], "default": "fail"},
-        },
+        argument_spec=ARGUMENTS,
         supports_check_mode=True,
+        required_if=[("from_postfix", False, ["relays"])],
     )
     try:
         run(module)
-    except RelayError as exc:
+    except (RelayError, run_as.RunAsError, PostfixError) as exc:
         module.fail_json(msg=str(exc), ok=False, diagnosis=None)
     except Exception as exc:
         # Only the type: the text of an unexpected exception might quote a secret.

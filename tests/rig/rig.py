@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from riglib import images, lab, runtime
+from riglib import images, lab, mta, runtime
 from riglib.process import RigError
 
 
@@ -24,6 +24,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--server", action="append", choices=images.SERVERS, help="a server under test; can be repeated; default: debian12"
     )
     up.add_argument("--count", type=int, default=1, metavar="N", help="so many of each server, named like debian12-1")
+    up.add_argument(
+        "--mta", action="append", choices=(*mta.PACKAGES, "all"), default=[], help="another mail server; can be repeated"
+    )
     up.add_argument("--no-provider", action="store_true", help="only servers under test")
 
     commands.add_parser("list", help="the labs of this checkout and their hosts")
@@ -56,7 +59,10 @@ def main() -> int:
         elif options.command == "up":
             if options.count < 1:
                 raise RigError("--count is less than 1")
-            plan = lab.Plan(tuple(options.server or ["debian12"]), options.count, not options.no_provider)
+            if options.mta and options.no_provider:
+                raise RigError("--mta needs the provider, whose CA and accounts it has")
+            mtas = tuple(mta.PACKAGES) if "all" in options.mta else tuple(options.mta)
+            plan = lab.Plan(tuple(options.server or ["debian12"]), options.count, not options.no_provider, mtas)
             lab.up(options.lab, plan, command, runtime.run_options(facts))
         elif options.command == "list":
             lab.show(command)

@@ -6,10 +6,17 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from system_lab import RIG, ROOT, SERVER, Lab, Run
+
+sys.path[:0] = [str(ROOT / "tests" / "tools"), str(ROOT / "tests" / "unit" / "_support")]
+
+from collection_path import ensure_collection_path  # noqa: E402  (needs the path set above)
+
+sys.path.insert(0, str(ensure_collection_path(ROOT)))
 
 
 @pytest.fixture(scope="session")

@@ -36,8 +36,16 @@ class Lab:
         return ROOT / ".dev" / "labs" / self.name
 
     @property
+    def variables(self) -> dict:
+        return yaml.safe_load((self.state / "accounts.yml").read_text())
+
+    @property
     def accounts(self) -> dict:
-        return yaml.safe_load((self.state / "accounts.yml").read_text())["rig_accounts"]
+        return self.variables["rig_accounts"]
+
+    def address(self, host: str) -> str:
+        groups = yaml.safe_load((self.state / "inventory.yml").read_text())["all"]["children"].values()
+        return next(group["hosts"][host]["ansible_host"] for group in groups if host in group["hosts"])
 
     def shell(self, script: str, host: str = SERVER, **options) -> subprocess.CompletedProcess:
         """Run a shell script on a host of the lab; the script is an argument, so it must not hold a secret."""

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Install the Debian packages that the rig and the tests need, when one is missing.
+# Install the Debian packages that the rig and the tests need, and those given as arguments, when one is missing.
 set -eu
 
 # netavark fails without the iptables program; crun refuses a hybrid cgroup hierarchy, so runc is there too.
@@ -8,7 +8,7 @@ packages="podman runc netavark aardvark-dns iptables mmdebstrap iproute2 nftable
           openssl openssh-client git make python3 python3-venv ca-certificates shellcheck"
 
 missing=""
-for package in $packages; do
+for package in $packages "$@"; do
     dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing="$missing $package"
 done
 [ -z "$missing" ] && exit 0

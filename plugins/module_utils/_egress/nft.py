@@ -52,6 +52,12 @@ class Nft:
         code, out, _err = self._nft(["--stateless", "list", "table", FAMILY, TABLE])
         return out if code == 0 else ""
 
+    def rule_text(self, chain: str, handle: int) -> str:
+        """One rule of a chain (``inet filter output``) for people, without its counts; empty when there is none."""
+        code, out, _err = self._nft(["--stateless", "--handle", "list", "chain", *chain.split(" ")])
+        texts = (line.partition(" # handle ") for line in out.splitlines() if code == 0)
+        return next((text.strip() for text, _mark, number in texts if number.strip() == str(handle)), "")
+
     def chains(self) -> t.List[Json]:
         """All chains of the host, without their rules, so that the cost does not depend on other people's sets."""
         listed = self._objects(*self._nft(["-j", "list", "chains"]))

@@ -38,12 +38,23 @@ def leaves(address: str, port: int, uid: int, counter: t.Callable[[], int]) -> b
     waited for, and what the network does with the packet does not matter. The connection is given up at once.
     """
     before = counter()
+    send_syn(address, port, uid)
+    return counter() > before
+
+
+def send_syn(address: str, port: int, uid: int) -> None:
+    """Begin a connection as user `uid`, and give it up at once. Another user than that of this process needs root.
+
+    Raises KeyError for a user that does not exist.
+    """
+    if uid == os.geteuid():
+        _begin(address, port)
+        return
     user = pwd.getpwuid(uid)
     child = os.fork()
     if child == 0:
         _send_syn_as(address, port, user)
     os.waitpid(child, 0)
-    return counter() > before
 
 
 def _send_syn_as(address: str, port: int, user: pwd.struct_passwd) -> t.NoReturn:
@@ -56,11 +67,15 @@ def _send_syn_as(address: str, port: int, user: pwd.struct_passwd) -> t.NoReturn
         os.setgroups([])
         os.setgid(user.pw_gid)
         os.setuid(user.pw_uid)
-        with socket.socket(_family(address), socket.SOCK_STREAM) as probe:
-            probe.setblocking(False)
-            probe.connect_ex((address, port))
+        _begin(address, port)
     finally:
         os._exit(0)
+
+
+def _begin(address: str, port: int) -> None:
+    with socket.socket(_family(address), socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        probe.connect_ex((address, port))
 
 
 def _family(address: str) -> socket.AddressFamily:

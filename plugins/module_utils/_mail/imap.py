@@ -22,14 +22,16 @@ import typing as t
 
 from ansible_collections.outpost.smtp.plugins.module_utils._mail.mailbox import Arrived, MailboxError
 from ansible_collections.outpost.smtp.plugins.module_utils._mail.message import MAX_HEADER_BYTES, TOKEN_HEADER, read_header
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import sasl
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.connect import Connector
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.credentials import Credentials
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import SmtpError
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.redact import Redactor
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.resolve import resolve
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl_plain import Plain
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.text import printable, shorten
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import handshake, translate, verifying_context, wait
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.trust import Trust
 
 MAX_LINE_BYTES = 65536
 MAX_STEP_BYTES = 4 * 1024 * 1024  # what the server may say while the mailbox is opened, looked into once, or cleaned
@@ -234,7 +236,7 @@ class _Imap(imaplib.IMAP4):
         """Log in by AUTHENTICATE PLAIN where it is offered, else by LOGIN; one attempt."""
         if self.state != "NONAUTH":
             raise MailboxError("the server considers the connection logged in before anybody did")
-        plain = sasl.Plain(username, password)
+        plain = Plain(Credentials(username, password))
         if "AUTH=PLAIN" in self.capabilities:
             self.authenticate("PLAIN", plain.respond)
         else:
@@ -331,8 +333,10 @@ class _Imap(imaplib.IMAP4):
             raise MailboxError(_TOO_LATE)
 
     def _secure(self) -> None:
-        self.sock = handshake(verifying_context(self._settings.ca_file), self.sock, self._settings.host, self.deadline)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        context = verifying_context(Trust(ca_file=self._settings.ca_file))
+        # imaplib knows sockets only; this has the methods of one that are used here
+        self.sock = handshake(context, self.sock, self._settings.host, self.deadline)  # type: ignore[assignment]  # see above
 
     def _start_tls(self) -> None:
         if self.state != "NONAUTH" or "STARTTLS" not in self.capabilities:

@@ -37,19 +37,19 @@ class Result(t.NamedTuple):
 Run = t.Callable[[t.Sequence[str], str], Result]
 
 
-def run_program(argv: t.Sequence[str], stdin: str = "") -> Result:
-    """Run a program with untranslated messages. Raises PostfixError when it does not start or does not end."""
+def run_program(argv: t.Sequence[str], stdin: str = "", timeout: float = _TIMEOUT) -> Result:
+    """Run a program with untranslated messages. Raises PostfixError when it does not start or does not end in ``timeout``."""
     path = find_program(argv[0])
     if path is None:
         raise PostfixError(f"The program {argv[0]} is not on this host")
     environment = {"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     try:
         # pylint: disable-next=ansible-bad-function  # run_command belongs to AnsibleModule, which this package does not know
-        done = subprocess.run([path, *argv[1:]], input=stdin.encode(), capture_output=True, timeout=_TIMEOUT, env=environment, check=False)
+        done = subprocess.run([path, *argv[1:]], input=stdin.encode(), capture_output=True, timeout=timeout, env=environment, check=False)
     except OSError as error:
         raise PostfixError(f"{argv[0]} does not start: {error.strerror}") from None
     except subprocess.TimeoutExpired:
-        raise PostfixError(f"{argv[0]} {argv[-1]} did not end within {_TIMEOUT:.0f} seconds") from None
+        raise PostfixError(f"{argv[0]} {argv[-1]} did not end within {timeout:.0f} seconds") from None
     return Result(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))
 
 

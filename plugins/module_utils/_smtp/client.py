@@ -17,7 +17,7 @@ import socket
 import ssl
 import typing as t
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import login
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import identity, login, sent_chain
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.connect import Attempt, Connector
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.credentials import Credentials
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
@@ -25,16 +25,16 @@ from ansible_collections.outpost.smtp.plugins.module_utils._smtp.ehlo import Cap
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.reply import Reply, ReplyError, ReplyParser
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.resolve import Address, resolve
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.route import Route
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.route import Proxy, Route
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.session import Session
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.stages import Stages
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import (
     Contexts,
-    inspecting_context,
     translate,
     wait,
 )
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import handshake as tls_handshake
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls_socket import TlsSocket
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.transcript import Transcript
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.trust import Trust
 
@@ -57,9 +57,9 @@ class Client:
     :class:`SmtpError`; :attr:`stage` names the step that is under way.
 
     With *verify* off any certificate is accepted, in order to look at it, and :meth:`authenticate` refuses.
-    *trust* says what is verified, *route* by which way the connection goes. *addresses* skips name resolution. Clients
-    that share *contexts* read the trusted roots only once. Without *ehlo_name* the address literal of the own address is
-    sent.
+    *trust* says what is verified and what this host shows of itself, *route* by which way the connection goes.
+    *addresses* skips name resolution. Clients that share *contexts* read the trusted roots only once. Without *ehlo_name*
+    the address literal of the own address is sent.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Client:
         self.peer: Address | None = None
         self.capabilities: Capabilities | None = None
         self.mechanism: str | None = None
-        self.auth_sent = False
+        self.logins: list[login.Login] = []
         self.session: Session | None = None
         self._ehlo_name = ehlo_name
         self.trust = trust
@@ -95,7 +95,7 @@ class Client:
         self._contexts = contexts or Contexts()
         self._verify = verify
         self._connector: Connector | None = None
-        self._sock: socket.socket | None = None
+        self._sock: socket.socket | TlsSocket | None = None
         self._parser = ReplyParser()
         self._greeted = False
 
@@ -126,19 +126,60 @@ class Client:
                 self.stage = "tls"
                 raise
         self.stage = "resolve"
-        if not self.addresses:
-            self.addresses = resolve(self.host, self.port, self.deadline)
+        proxy_used = self.route.proxy
+        if proxy_used is not None:
+            self._resolve_proxy(proxy_used)
+        elif not self.addresses:
+            self.addresses = resolve(self.host, self.port, self.deadline, self.route.wanted)
         return self.addresses
 
+    def _resolve_proxy(self, proxy_used: Proxy) -> None:
+        if self.addresses:
+            self.addresses = [address.at_port(proxy_used.port) for address in self.addresses]
+            return
+        try:
+            self.addresses = resolve(proxy_used.host, proxy_used.port, self.deadline, self.route.wanted)
+        except SmtpError as exc:
+            self.stage = "connect"
+            raise self._no_proxy(exc) from exc
+
     def connect(self) -> Address:
-        """Connect to the best address that answers; resolves first if that has not been done."""
+        """Connect to the best address that answers; resolves first if that has not been done.
+
+        With a proxy, the addresses (also those of :attr:`attempts`) and the one that is returned are the proxy's.
+        """
         self.resolve()
         self.stage = "connect"
-        self._connector = Connector(self.addresses)
-        self._sock, self.peer = self._connector.connect(self.deadline)
+        self._connector = Connector(self.addresses, self.route.source_address)
+        try:
+            self._sock, self.peer = self._connector.connect(self.deadline)
+        except SmtpError as exc:
+            if self.route.proxy is None:
+                raise
+            raise self._no_proxy(exc) from exc
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.transcript.noted(f"connected to {self.peer.host} port {self.port}")
+        if self.route.proxy is not None:
+            self._connect_through(self.route.proxy)
+        else:
+            self.transcript.noted(f"connected to {self.peer.host} port {self.port}")
         return self.peer
+
+    def _no_proxy(self, exc: SmtpError) -> SmtpError:
+        return self.error(Kind.PROXY, f"the proxy can not be reached: {exc}", reason="unreachable", errno=exc.errno)
+
+    def _connect_through(self, proxy_used: Proxy) -> None:
+        # Imported here, as in late.py: who uses no proxy does not wait for it.
+        from ansible_collections.outpost.smtp.plugins.module_utils._smtp import proxy
+
+        self.transcript.redactor.protect(proxy_used.username, proxy_used.password)
+        self.transcript.noted(f"connected to the proxy {proxy_used.host} port {proxy_used.port}")
+        try:
+            proxy.connect_through(proxy_used, self._clear_socket(), self.host, self.port, self.deadline, self.transcript.show)
+        except SmtpError as exc:
+            self._hang_up()
+            self.transcript.noted(str(exc))
+            raise
+        self.transcript.noted(f"the proxy is connected to {self.host} port {self.port}")
 
     @property
     def attempts(self) -> list[Attempt]:
@@ -153,17 +194,80 @@ class Client:
     def handshake(self) -> None:
         """Do the TLS handshake now. :meth:`greeting` and :meth:`starttls` do it themselves where it belongs."""
         self.stage = "tls"
-        sock, self._sock = self._socket(), None
-        secured = self._sock = tls_handshake(self._context(), sock, self.host, self.deadline)
-        cipher = secured.cipher()
+        try:
+            judge = self._judge()
+        except SmtpError:
+            self._hang_up()
+            raise
+        sock, self._sock = self._clear_socket(), None
+        try:
+            secured = self._sock = tls_handshake(judge.context, sock, judge.server_name, self.deadline)
+        except SmtpError as exc:
+            raise judge.refused(exc) from exc
+        cipher = secured.tls.cipher()
+        certificate = secured.tls.getpeercert(binary_form=True) or b""
         self.session = Session(
-            secured.version() or "",
+            secured.tls.version() or "",
             cipher[0] if cipher else "",
-            self._verify,
-            secured.getpeercert(binary_form=True) or b"",
+            False,
+            certificate,
+            sent_chain.sent(secured.tls) or (certificate,),
         )
-        verified = "certificate verified" if self._verify else "certificate not verified"
+        try:
+            self.session = judge.accept(self.session)
+        except SmtpError as exc:
+            self._hang_up()
+            self.transcript.noted(str(exc))
+            raise
+        verified = "certificate verified" if self.session.verified else "certificate not verified"
         self.transcript.noted(f"{self.session.version}, {self.session.cipher}, {verified}")
+
+    def _judge(self) -> identity.Identity:
+        """By what the server has to prove who it is."""
+        name = self.trust.server_name or self.host
+        if not self._verify:
+            return identity.Anybody(self._context(), name)
+        if self.trust.fingerprints:
+            return identity.Fingerprint(self._context(), name, self.trust.fingerprints)
+        if not self.trust.dane:
+            return identity.Roots(self._context(), name)
+        # Imported here, as in late.py: who does not ask for DANE does not wait for it.
+        from ansible_collections.outpost.smtp.plugins.module_utils._smtp import dane, dane_identity
+
+        policy = dane.look_up(self.host, self.port, self.deadline)
+        self.transcript.noted(f"DANE: {policy.detail}")
+        return dane_identity.by_records(policy, self.trust, self.host, self._contexts, self._chain_beforehand)
+
+    def _chain_beforehand(self) -> tuple[bytes, ...]:
+        """The chain that the server sends, from a connection on which nothing else is said.
+
+        A TLSA record holds only the hash of a CA's certificate, and OpenSSL needs the certificate before the handshake.
+        """
+        with Client(
+            self.host,
+            self.port,
+            self.tls,
+            deadline=self.deadline,
+            transcript=Transcript(self.transcript.redactor),
+            ehlo_name=self._ehlo_name,
+            trust=self.trust,
+            route=self.route,
+            contexts=self._contexts,
+            verify=False,
+            addresses=[self.peer] if self.peer else self.addresses,
+        ) as client:
+            try:
+                client.connect()
+                if client.tls == "implicit":
+                    client.handshake()
+                else:
+                    client.greeting()
+                    client.ehlo()
+                    client.starttls()
+            except SmtpError as exc:
+                exc.stage = self.stage
+                raise
+            return client.session.chain if client.session else ()
 
     def greeting(self) -> Reply:
         """Read the greeting; 220 is the only good one."""
@@ -200,13 +304,17 @@ class Client:
         self._parser = ReplyParser()
         self.handshake()
 
-    def authenticate(self, credentials: Credentials, mechanism: str = "auto") -> Reply:
-        """Log in by *mechanism* (``auto``: the best that is offered), tried exactly once; return the 235. See login.py.
+    def authenticate(
+        self, credentials: Credentials, mechanism: str = "auto", *, allow_unencrypted: bool = False, try_all: bool = False
+    ) -> Reply:
+        """Log in by *mechanism* (``auto``: the strongest that both ends have), tried exactly once; return the 235.
 
-        Never without encryption and a verified certificate, and never without the server offering it.
+        Never without the server offering it, and never without encryption and a verified certificate, unless TLS is
+        ``none`` and *allow_unencrypted* says that credentials may be seen. With *try_all* (and ``auto``) a refusal is
+        followed by the next weaker mechanism, as long as the server talks. :attr:`logins` has all that were tried.
         """
         self.stage = "auth"
-        return login.log_in(self, credentials, mechanism)
+        return login.log_in(self, credentials, mechanism, allow_unencrypted=allow_unencrypted, try_all=try_all)
 
     def command(self, line: str, *, stage: str = "") -> Reply:
         """Send one command line (without its end) and return the reply, whatever it is."""
@@ -268,24 +376,44 @@ class Client:
 
     @property
     def encrypted(self) -> bool:
-        return isinstance(self._sock, ssl.SSLSocket)
+        return isinstance(self._sock, TlsSocket)
 
     # -- for login.py ------------------------------------------------------------------------------------------------
 
     @property
     def trusted(self) -> bool:
         """Whether the connection is encrypted, and the server proved who it is."""
-        return self.encrypted and self._verify
+        return self.encrypted and self.session is not None and self.session.verified
 
-    def exchange(self, line: str, shown: str, secret: bool = False) -> Reply:
-        """Send one line of an authentication; only *shown* is recorded of it."""
+    @property
+    def auth_sent(self) -> bool:
+        """Whether an AUTH command was sent."""
+        return bool(self.logins)
+
+    @property
+    def channel_binding(self) -> bytes:
+        """The tls-unique of the connection (RFC 5929 section 3); empty without TLS and from TLS 1.3 on, which has none."""
+        if isinstance(self._sock, TlsSocket) and self._sock.tls.version() == "TLSv1.2":
+            return self._sock.tls.get_channel_binding("tls-unique") or b""
+        return b""
+
+    def exchange(self, line: str, shown: str, *, secret: bool = False, begins: str = "") -> Reply:
+        """Send one line of an authentication, which *begins* the use of that mechanism; only *shown* is recorded of it.
+
+        A 334 is returned as it came, since a mechanism must read it; any other reply is without credentials.
+        """
         self._write(line)
-        self.auth_sent = True
+        if begins:
+            self.logins.append(login.Login(begins))
         if secret:
             self.transcript.secret(shown)
         else:
             self.transcript.sent(shown)
-        return self._read()
+        reply = self._read_raw()
+        if reply.code != 334:
+            reply = reply.redacted(self.transcript.redactor)
+            self.logins[-1] = self.logins[-1]._replace(reply=reply)
+        return reply
 
     def error(self, kind: str, message: str, **facts: t.Any) -> SmtpError:
         """An error at the current stage."""
@@ -299,10 +427,16 @@ class Client:
 
     # -- bytes -------------------------------------------------------------------------------------------------------
 
-    def _socket(self) -> socket.socket:
+    def _socket(self) -> socket.socket | TlsSocket:
         if self._sock is None:
             raise self.error(Kind.CLOSED, "the connection is closed")
         return self._sock
+
+    def _clear_socket(self) -> socket.socket:
+        sock = self._socket()
+        if isinstance(sock, TlsSocket):
+            raise ValueError("the connection is encrypted already")
+        return sock
 
     def _write(self, line: str) -> None:
         self._refuse_unsolicited()
@@ -401,7 +535,8 @@ class Client:
             self._sock = None
 
     def _context(self) -> ssl.SSLContext:
-        return self._contexts.verifying(self.trust.ca_file) if self._verify else inspecting_context()
+        decided_by_openssl = self._verify and not self.trust.fingerprints
+        return self._contexts.verifying(self.trust) if decided_by_openssl else self._contexts.inspecting(self.trust)
 
     def _address_literal(self) -> str:
         """The own address as RFC 5321 section 4.1.3 writes it, for a host without a proper name."""

@@ -16,7 +16,6 @@ import selectors
 import socket
 import time
 import typing as t
-from dataclasses import dataclass
 
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
@@ -37,18 +36,19 @@ _OUTCOMES = {
     errno.EPERM: "not_permitted",
     errno.EACCES: "access_denied",
     errno.EADDRNOTAVAIL: "no_source_address",
+    errno.EADDRINUSE: "no_source_address",
     errno.EAFNOSUPPORT: "family_not_supported",
 }
 
 
-@dataclass
 class Attempt:
     """One address and what came of it. *outcome* is ``pending`` until it is known, ``no_answer`` if it never was."""
 
-    address: Address
-    outcome: str = "pending"
-    errno: int | None = None
-    elapsed_ms: int | None = None
+    def __init__(self, address: Address, outcome: str = "pending") -> None:
+        self.address = address
+        self.outcome = outcome
+        self.errno: int | None = None
+        self.elapsed_ms: int | None = None
 
     def __str__(self) -> str:
         reason = f" ({os.strerror(self.errno)})" if self.errno else ""
@@ -57,10 +57,14 @@ class Attempt:
 
 
 class Connector:
-    """The race. :meth:`connect` returns the winner; :meth:`finish` must be called and closes all other sockets."""
+    """The race. :meth:`connect` returns the winner; :meth:`finish` must be called and closes all other sockets.
 
-    def __init__(self, addresses: t.Sequence[Address]) -> None:
+    Connections go out from *source_address*, an address of this host, if it is given.
+    """
+
+    def __init__(self, addresses: t.Sequence[Address], source_address: str | None = None) -> None:
         self.attempts = [Attempt(address) for address in addresses]
+        self._source_address = source_address
         self._sockets: dict[int, socket.socket] = {}
         self._selector = selectors.DefaultSelector()
         self._started = time.monotonic()
@@ -99,17 +103,23 @@ class Connector:
                 attempt.outcome = "not_tried"
                 continue
             try:
-                sock = socket.socket(attempt.address.family, socket.SOCK_STREAM)
+                sock = self._sockets[index] = socket.socket(attempt.address.family, socket.SOCK_STREAM)
+                self._bind(sock)
             except OSError as exc:
-                self._settle(index, exc.errno or 0)
+                self._settle(index, exc.errno or errno.EIO)
                 continue
             sock.setblocking(False)
-            self._sockets[index] = sock
             result = sock.connect_ex(attempt.address.sockaddr)
             if result == errno.EINPROGRESS:
                 self._selector.register(sock, selectors.EVENT_WRITE, index)
             else:
                 self._settle(index, result)
+
+    def _bind(self, sock: socket.socket) -> None:
+        if self._source_address:
+            # Not bind() with the text: a link-local address has an interface, which getaddrinfo(3) takes out of it.
+            numeric = socket.getaddrinfo(self._source_address, 0, sock.family, socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+            sock.bind(numeric[0][4])
 
     def _race(self, deadline: Deadline) -> int | None:
         """Index of the attempt to take, or None when all have failed or the deadline has passed."""

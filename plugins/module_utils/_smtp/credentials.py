@@ -15,3 +15,7 @@ class Credentials(t.NamedTuple):
     username: t.Optional[str]
     password: t.Optional[str] = None
     access_token: t.Optional[str] = None
+
+    def __repr__(self) -> str:
+        """Without the secrets: a traceback or a debugger may show it."""
+        return f"Credentials({self.username!r}, ...)"

@@ -2,256 +2,71 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""From what was seen to a diagnosis of the catalogue. Nothing is guessed: what no rule fits is ``unknown``."""
+"""The diagnosis as the modules return it: the entry of the catalogue, filled in with what was seen, and the evidence."""
 
 from __future__ import annotations
 
 import datetime
-import errno
-import os
-import re
-import socket
-import ssl
 import typing as t
 
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import alternatives, providers, recognise_reply, recognise_tls
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnoses import BY_CODE
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.observation import Observation
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.reply import Reply
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.provider_advice import advice_for
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.recognise import recognise
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.text import timestamp
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.x509 import Certificate
 
+Show = t.Callable[[str], str]
+"""Makes any text of a peer fit to print (see Transcript.show)."""
 
-class _ReplyRule(t.NamedTuple):
-    """Fits if the stage's name begins with *stage*, the code matches, and *text* is found in the whole reply."""
-
-    stage: str
-    code: str
-    text: str
-    diagnosis: str
-
-    def fits(self, stage: str, reply: Reply) -> bool:
-        return (
-            stage.startswith(self.stage)
-            and re.fullmatch(self.code, str(reply.code)) is not None
-            and re.search(self.text, str(reply), re.IGNORECASE) is not None
-        )
+RELEASED = datetime.datetime(2026, 11, 1, tzinfo=datetime.timezone.utc)
+"""No clock that is right shows an earlier time, since this file did not exist then."""
+_USUAL_LOGIN = "Many providers want the full mail address as user name, and an app password."
 
 
-# The first that fits is taken: particular before general. Enhanced codes alone decide nothing, they collide between
-# providers (5.7.30 has three meanings), so they only ever stand beside a reply code.
-_REPLY_RULES = (
-    _ReplyRule("greeting", "4..", "", "greet_421"),
-    _ReplyRule("greeting", "5..", "", "greet_554"),
-    _ReplyRule("auth", "...", r"too many|rate limit|#AUTH005", "auth_too_many"),
-    _ReplyRule("auth", "53[45]", r"application-specific password|InvalidSecondFactor", "auth_app_password_required"),
-    _ReplyRule("auth", "534", r"web browser|5\.7\.14", "auth_web_login_required"),
-    _ReplyRule("auth", "5..", r"SmtpClientAuthentication is disabled|basic authentication is", "auth_basic_disabled"),
-    _ReplyRule("auth", "535", r"security defaults|did not meet the criteria", "auth_policy"),
-    _ReplyRule("auth", "5[23]5", r"account (is )?(disabled|locked|suspended)", "auth_account_disabled"),
-    _ReplyRule("auth", "525", r"unauthorized ip", "auth_ip_not_allowed"),
-    _ReplyRule("auth", "525", "", "auth_account_disabled"),
-    _ReplyRule("auth", "535", "", "auth_bad_credentials"),
-    _ReplyRule("auth", "534", "", "auth_mech_too_weak"),
-    _ReplyRule("auth", "538", "", "auth_encryption_required"),
-    _ReplyRule("auth", "530", "starttls|encrypt", "auth_encryption_required"),
-    _ReplyRule("auth", "504", "", "auth_mech_unknown"),
-    _ReplyRule("auth", "501", r"decode|base64|5\.5\.2", "auth_bad_base64"),
-    _ReplyRule("auth", "50[23]", "", "auth_not_enabled"),
-    _ReplyRule("auth", "432", "transition|4\\.7\\.12", "auth_password_transition"),
-    _ReplyRule("auth", "421", "", "service_closing"),
-    _ReplyRule("auth", "4..", "", "auth_temporary"),
-    _ReplyRule("auth", "[23]..", "", "auth_unexpected_reply"),
-    _ReplyRule("", "421", "", "service_closing"),
-    _ReplyRule("ehlo", "501", "", "ehlo_501_bad_name"),
-    _ReplyRule("ehlo", "55.", "", "ehlo_550_policy"),
-    _ReplyRule("ehlo", "50[024]", "", "ehlo_502"),
-    _ReplyRule("starttls", "4..", "", "starttls_454"),
-    _ReplyRule("starttls", "5..", "", "starttls_500_502"),
-    _ReplyRule("", "4..", "", "reply_temporary"),
-    _ReplyRule("", "...", "", "reply_refused"),
-)
-
-_RESOLVE_CODES = {
-    socket.EAI_NONAME: "dns_nxdomain",
-    socket.EAI_NODATA: "dns_no_address",
-    socket.EAI_AGAIN: "dns_temporary",
-    None: "dns_timeout",
-}
-
-# In the order in which they say most about the cause where addresses differ: what this server itself forbids comes
-# first, and no route last, since it is what every IPv6 address gives on a host without IPv6.
-_CONNECT_CODES = {
-    "not_permitted": "tcp_eperm",
-    "access_denied": "tcp_eacces",
-    "refused": "tcp_refused",
-    "reset": "tcp_reset_after_accept",  # a reset that answers the SYN is "refused", so the connection had been accepted
-    "host_unreachable": "tcp_host_unreachable",
-    "timeout": "tcp_timeout",
-    "no_source_address": "tcp_eaddrnotavail",
-    "net_unreachable": "tcp_net_unreachable",
-}
-
-_VERIFY_CODES = {
-    2: "tls_cert_untrusted_issuer",
-    9: "tls_cert_not_yet_valid",
-    10: "tls_cert_expired",
-    18: "tls_cert_self_signed",
-    19: "tls_cert_self_signed_in_chain",
-    20: "tls_cert_untrusted_issuer",
-    21: "tls_cert_untrusted_issuer",
-    23: "tls_cert_revoked",
-    26: "tls_purpose",
-    62: "tls_name_mismatch",
-    64: "tls_name_mismatch",
-    66: "tls_weak_key",
-    67: "tls_weak_key",
-    68: "tls_weak_key",
-}
-"""By X509_V_ERR_* (X509_STORE_CTX_get_error(3))."""
-
-_UNTRUSTED = ("tls_cert_untrusted_issuer", "tls_cert_self_signed", "tls_cert_self_signed_in_chain")
-
-_TLS_REASONS = (
-    (r"PROTOCOL_VERSION|UNSUPPORTED_PROTOCOL|WRONG_SSL_VERSION", "tls_protocol_too_old"),
-    (r"WRONG_VERSION_NUMBER", "tls_not_tls"),
-    (r"CERTIFICATE_REQUIRED", "tls_client_cert_required"),
-    (r"KEY_TOO_SMALL|MD_TOO_WEAK|DH_KEY", "tls_weak_key"),
-    (r"HANDSHAKE_FAILURE|NO_SHARED_CIPHER|INSUFFICIENT_SECURITY", "tls_no_shared_cipher"),
-)
-
-_KINDS = {
-    Kind.CA_FILE: "cfg_ca_file",
-    Kind.CREDENTIALS: "cfg_credentials",
-    Kind.INJECTION: "starttls_injection",
-    Kind.LINE_TOO_LONG: "line_too_long",
-    Kind.REPLY_TOO_LARGE: "reply_too_large",
-    Kind.NOT_TLS: "tls_not_tls",
-    Kind.NO_MECHANISM: "cap_no_common_mech",
-    Kind.CHALLENGE: "auth_unexpected_challenge",
-    Kind.UNPROTECTED: "auth_unprotected",
-    Kind.INTERNAL: "internal_error",
-}
+def diagnose(seen: Observation, show: Show) -> dict[str, t.Any]:
+    """The diagnosis of a failure; ``provider`` is its id, None if it is none that is known."""
+    return describe(recognise(seen), seen, show)
 
 
-def diagnose(seen: Observation, show: t.Callable[[str], str]) -> dict[str, t.Any]:
-    """The diagnosis as the modules return it. *show* makes any text of a peer fit to print (see Transcript)."""
-    entry = BY_CODE[recognise(seen)]
+def describe(code: str, seen: Observation, show: Show) -> dict[str, t.Any]:
+    """As :func:`diagnose`, for a *code* that is known already; what went wrong is in the words of the error of *seen*."""
+    entry, provider = BY_CODE[code], recognise_reply.provider_of(seen)
+    advice = advice_for(provider, code)
     facts = {name: show(value) for name, value in _facts(seen).items()}
     return {
-        "code": entry.code,
+        "code": code,
         "stage": seen.failure.stage,
-        "summary": entry.summary.format_map(facts),
+        "provider": provider or None,
+        "summary": _filled(entry.summary, facts),
         "evidence": [show(line) for line in _evidence(seen)],
-        "remedy": entry.remedy.format_map(facts),
+        "remedy": _remedy(advice.remedy if advice else entry.remedy, facts),
+        "who": advice.who if advice else entry.who,
         "retryable": entry.retryable,
     }
 
 
-def recognise(seen: Observation) -> str:
-    """The code of the diagnosis that fits what was seen."""
-    error = seen.failure
-    if seen.found:
-        return "tls_wrong_mode"
-    if error.kind in _KINDS:
-        return _KINDS[error.kind]
-    rule = _BY_KIND.get(error.kind)
-    return rule(seen) if rule else "unknown"
+def _filled(template: str, facts: t.Mapping[str, str]) -> str:
+    """A field may be empty, so the blanks around it are made one."""
+    return " ".join(template.format_map(facts).split())
 
 
-def _resolve(seen: Observation) -> str:
-    return _RESOLVE_CODES.get(seen.failure.errno, "dns_failed")
-
-
-def _connect(seen: Observation) -> str:
-    outcomes = {attempt.outcome for attempt in seen.attempts}
-    return next((code for outcome, code in _CONNECT_CODES.items() if outcome in outcomes), "tcp_failed")
-
-
-def _timeout(seen: Observation) -> str:
-    if seen.failure.stage == "greeting" and not seen.failure.sample:
-        return "greet_timeout"
-    return "tls_handshake_timeout" if seen.failure.stage == "tls" else "deadline_exceeded"
-
-
-def _closed(seen: Observation) -> str:
-    codes = {"greeting": "greet_closed", "tls": "tls_eof", "auth": "auth_dropped"}
-    return codes.get(seen.failure.stage, "connection_closed")
-
-
-def _broken(seen: Observation) -> str:
-    if seen.failure.errno not in (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN, errno.ECONNABORTED):
-        return "unknown"
-    codes = {"greeting": "tcp_reset_after_accept", "tls": "tls_reset", "auth": "auth_dropped"}
-    return codes.get(seen.failure.stage, "connection_reset")
-
-
-def _malformed(seen: Observation) -> str:
-    if seen.failure.stage != "greeting":
-        return "reply_malformed"
-    if re.match(r"HTTP/|<(!doctype|html|\?xml)", seen.failure.sample, re.IGNORECASE):
-        return "greet_not_smtp_http"
-    return "greet_not_smtp_other"
-
-
-def _unsolicited(seen: Observation) -> str:
-    reply = seen.failure.reply
-    return "service_closing" if reply is not None and reply.code == 421 else "reply_unsolicited"
-
-
-def _reply(seen: Observation) -> str:
-    reply = seen.failure.reply
-    if reply is None:
-        return "unknown"
-    return next((rule.diagnosis for rule in _REPLY_RULES if rule.fits(seen.failure.stage, reply)), "unknown")
-
-
-def _no_starttls(seen: Observation) -> str:
-    masked = seen.before_tls is not None and seen.before_tls.starttls_masked
-    return "cap_starttls_stripped" if masked else "cap_starttls_absent"
-
-
-def _no_auth(seen: Observation) -> str:
-    if seen.after_tls is None:
-        return "cap_auth_absent_plain"
-    offered_before = seen.before_tls is not None and "AUTH" in seen.before_tls
-    return "cap_auth_only_in_clear" if offered_before else "cap_auth_absent_after_tls"
-
-
-def _tls(seen: Observation) -> str:
-    if seen.failure.verify_code:
-        code = _VERIFY_CODES.get(seen.failure.verify_code, "tls_cert_invalid")
-        return "tls_ca_store_missing" if code in _UNTRUSTED and not _has_roots() else code
-    reason = seen.failure.reason
-    return next((code for pattern, code in _TLS_REASONS if re.search(pattern, reason)), "tls_handshake_failed")
-
-
-def _has_roots() -> bool:
-    """Whether the system has any root certificate; a directory of them is read by OpenSSL only when it is needed."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_default_certs()
-    directory = ssl.get_default_verify_paths().capath
-    return bool(context.cert_store_stats()["x509_ca"]) or bool(directory and os.listdir(directory))
-
-
-_BY_KIND: dict[str, t.Callable[[Observation], str]] = {
-    Kind.RESOLVE: _resolve,
-    Kind.CONNECT: _connect,
-    Kind.TIMEOUT: _timeout,
-    Kind.CLOSED: _closed,
-    Kind.OS_ERROR: _broken,
-    Kind.MALFORMED: _malformed,
-    Kind.UNSOLICITED: _unsolicited,
-    Kind.REPLY: _reply,
-    Kind.NO_STARTTLS: _no_starttls,
-    Kind.NO_AUTH: _no_auth,
-    Kind.TLS: _tls,
-}
+def _remedy(template: str, facts: t.Mapping[str, str]) -> str:
+    """What works comes first, where the catalogue's text does not say where it belongs."""
+    if "{switch}" not in template:
+        template = "{works} " + template
+    return _filled(template, facts)
 
 
 def _facts(seen: Observation) -> dict[str, str]:
     """The fields that the texts of the catalogue may use."""
-    error, certificate = seen.failure, seen.certificate
-    capabilities = seen.after_tls or seen.before_tls
+    return {**_endpoint_facts(seen), **_certificate_facts(seen), **_login_facts(seen), **_path_facts(seen)}
+
+
+def _endpoint_facts(seen: Observation) -> dict[str, str]:
+    error = seen.failure
     masked = seen.before_tls.starttls_masked if seen.before_tls else ""
     return {
         "where": where(seen.host, seen.port),
@@ -259,23 +74,66 @@ def _facts(seen: Observation) -> dict[str, str]:
         "port": str(seen.port),
         "mode": seen.mode,
         "stage": error.stage,
-        "detail": masked if error.kind == Kind.NO_STARTTLS else error.message,
+        "detail": (masked or "it is missing") if error.kind == Kind.NO_STARTTLS else error.message,
         "reply": str(error.reply or "").rstrip(" ."),
-        "sample": error.sample or error.message,
-        "wanted": "PLAIN or LOGIN" if seen.wanted == "auto" else seen.wanted.upper(),
-        "offered": ", ".join(capabilities.auth if capabilities else []) or "nothing",
-        "mechanism": seen.mechanism or "",
-        "names": ", ".join(certificate.names) if certificate and certificate.names else "another name",
-        "issuer": certificate.issuer if certificate else "issuer not known",
-        "not_before": timestamp(certificate.not_before) if certificate else "a later time",
-        "not_after": timestamp(certificate.not_after) if certificate else "an earlier date",
+        "sample": error.sample or (seen.greeting.text if seen.greeting else error.message),
         "now": timestamp(seen.now),
         "found": seen.found,
-        "switch": _switch(seen),
     }
 
 
-def _switch(seen: Observation) -> str:
+def _certificate_facts(seen: Observation) -> dict[str, str]:
+    expired, blamed = recognise_tls.blamed(seen)
+    own = seen.certificate
+    return {
+        "asked": recognise_tls.asked_name(seen),
+        "names": recognise_tls.names_to_use(own.names) if own and own.names else "another name",
+        "issuer": own.issuer if own and own.issuer else "issuer not known",
+        "fingerprint": f"sha256:{own.fingerprint_sha256}" if own and own.fingerprint_sha256 else "not known",
+        "expired": expired,
+        "not_before": timestamp(blamed.not_before) if blamed else "a later time",
+        "not_after": timestamp(blamed.not_after) if blamed else "an earlier date",
+        "clock": _clock(seen),
+    }
+
+
+def _clock(seen: Observation) -> str:
+    if seen.now < RELEASED:
+        return f"The clock of this server is wrong: it says {timestamp(seen.now)}. Set it (timedatectl)."
+    return f"Check the clock of this server first: it says {timestamp(seen.now)}."
+
+
+def _login_facts(seen: Observation) -> dict[str, str]:
+    capabilities = seen.after_tls or seen.before_tls
+    provider = providers.BY_ID.get(recognise_reply.provider_of(seen))
+    status, scope = recognise_reply.oauth_reason(seen)
+    complaints = "; ".join(sentence for _code, sentence in seen.complaints)
+    return {
+        "wanted": "a mechanism for these credentials" if seen.wanted == "auto" else seen.wanted.upper(),
+        "offered": ", ".join(capabilities.auth if capabilities else []) or "nothing",
+        "mechanism": seen.mechanism or "the mechanism",
+        "login": provider.login if provider and provider.login else _USUAL_LOGIN,
+        "token": complaints or seen.failure.message,
+        "status": status,
+        "scope": scope,
+        "region": recognise_reply.region(seen) or "of this host name",
+    }
+
+
+def _path_facts(seen: Observation) -> dict[str, str]:
+    works = alternatives.advice(seen)
+    return {
+        "switch": works or _other_mode(seen),
+        "works": works,
+        "blocked_by": "; ".join(seen.blocked_by),
+        "interception": "; ".join(seen.interception.evidence) if seen.interception else "nothing more was seen",
+    }
+
+
+def _other_mode(seen: Observation) -> str:
+    """How to follow what the port speaks; empty if that is not known."""
+    if not seen.found:
+        return ""
     if seen.mode == "implicit":
         return f"Set tls: starttls for port {seen.port}, or use port 465 with tls: implicit."
     return f"Set tls: implicit for port {seen.port}, or use port 587 with tls: starttls."
@@ -285,19 +143,28 @@ def _evidence(seen: Observation) -> list[str]:
     """What was seen, one fact a line."""
     error = seen.failure
     if error.kind == Kind.CONNECT:
-        return [*(str(attempt) for attempt in seen.attempts if attempt.outcome != "not_tried"), *seen.notes]
-    if error.reply is not None:
+        lines = [str(attempt) for attempt in seen.attempts if attempt.outcome != "not_tried"]
+    elif error.reply is not None:
         lines = [f"reply to {error.command}: {error.reply}" if error.command else f"reply: {error.reply}"]
     else:
         lines = [f"{error.stage}: {error.message}"]
     if error.kind in (Kind.NO_STARTTLS, Kind.NO_AUTH, Kind.NO_MECHANISM):
         lines += _offers(seen)
     if error.verify_code:
-        lines.append(f"OpenSSL verify code {error.verify_code}")
-        lines += _certificate_lines(seen.certificate) if seen.certificate else []
-    if error.verify_code in (9, 10):
-        lines.append(f"local clock: {timestamp(seen.now)}")
-    return lines + seen.notes
+        lines += [f"OpenSSL verify code {error.verify_code}", *_certificate_lines(seen)]
+    if error.reply is not None and error.stage == "auth" and error.sample:
+        lines.append(f"the server explains: {error.sample}")
+    lines += [sentence for _code, sentence in seen.complaints]
+    return lines + _surroundings(seen) + seen.notes
+
+
+def _surroundings(seen: Observation) -> list[str]:
+    lines = [f"firewall of this server: {rule}" for rule in seen.blocked_by]
+    if seen.interception is not None:
+        known = seen.interception.verdict not in ("clean", "unknown")
+        lines += [f"verdict on the way there: {seen.interception.verdict.replace('_', ' ')}"] if known else []
+        lines += seen.interception.evidence if seen.interception.verdict != "clean" else ()
+    return lines
 
 
 def _offers(seen: Observation) -> list[str]:
@@ -308,7 +175,19 @@ def _offers(seen: Observation) -> list[str]:
     return offers
 
 
-def _certificate_lines(certificate: Certificate) -> list[str]:
+def _certificate_lines(seen: Observation) -> list[str]:
+    lines = [line for certificate in (seen.certificate,) if certificate for line in _described(certificate)]
+    expired, blamed = recognise_tls.blamed(seen)
+    if blamed is not None and blamed is not seen.certificate:
+        lines.append(f"{expired} is valid from {timestamp(blamed.not_before)} to {timestamp(blamed.not_after)}")
+    if seen.explanation is not None:
+        lines += seen.explanation.evidence
+    if seen.failure.verify_code in (9, 10):
+        lines.append(f"local clock: {timestamp(seen.now)}")
+    return lines
+
+
+def _described(certificate: Certificate) -> list[str]:
     return [
         f"certificate for {', '.join(certificate.names) or certificate.subject or 'nobody'}",
         f"issued by {certificate.issuer or 'nobody'}",
@@ -319,8 +198,3 @@ def _certificate_lines(certificate: Certificate) -> list[str]:
 def where(host: str, port: int) -> str:
     """``host:port``, an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def timestamp(moment: datetime.datetime) -> str:
-    """ISO 8601 in UTC, to the second."""
-    return moment.astimezone(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -49,15 +49,19 @@ DEFAULTS: t.Mapping[str, t.Any] = {
 }
 """The fields that only the test has, and what they are if they are not set."""
 TEST_FIELDS = tuple(DEFAULTS)
+ONLY_POSTFIX: t.Mapping[str, t.Any] = {"ca_path": None, "system_roots": True, "ehlo_name": None}
+"""What only the settings of a Postfix can say of an endpoint (see Trust; the name by which Postfix introduces itself)."""
 FIELDS = (*relay.FIELDS, *TEST_FIELDS)
 
 _FINGERPRINT = re.compile(r"(?:sha256:)?([0-9a-f]{2}(?::?[0-9a-f]{2}){31})\Z", re.IGNORECASE)
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*\Z")
 """RFC 6750 section 2.1, b68token."""
 _MAILBOX = re.compile(r"[^\s<>@\"(),:;\[\]\\]{1,64}@[^\s<>@\"(),;\\]{1,255}\Z")
+UNSET: t.Mapping[str, t.Any] = {**DEFAULTS, **ONLY_POSTFIX}
+"""All fields that a relay does not have, not set."""
 
 Endpoint = t.Dict[str, t.Any]
-"""An entry with every key of :data:`FIELDS`; what was not set is None, False or empty."""
+"""An entry with every key of :data:`FIELDS` and :data:`ONLY_POSTFIX`; what was not set is None, False or empty."""
 
 
 def normalise_endpoints(entries: t.Any, variable: str = "relays") -> t.List[Endpoint]:
@@ -66,7 +70,8 @@ def normalise_endpoints(entries: t.Any, variable: str = "relays") -> t.List[Endp
         raise RelayError(variable, "must be a list of relays")
     bare = [_without(entry, (*TEST_FIELDS, "username", "password", "mechanism")) for entry in entries]
     relays = relay.normalise_relays(bare, variable)
-    return [{**one, **_test_fields(entry, one, f"{variable}[{index}] ({one['name']})")} for index, (entry, one) in enumerate(zip(entries, relays))]
+    places = [relay.place_of(entry, variable, index) for index, entry in enumerate(entries)]
+    return [{**one, **ONLY_POSTFIX, **_test_fields(entry, one["tls"], place)} for entry, one, place in zip(entries, relays, places)]
 
 
 def credentials(endpoint: Endpoint) -> t.Optional[Credentials]:
@@ -80,8 +85,12 @@ def trust(endpoint: Endpoint) -> Trust:
     """What makes the server of *endpoint* trusted."""
     return Trust(
         ca_file=endpoint["ca_file"],
+        ca_path=endpoint["ca_path"],
+        system_roots=endpoint["system_roots"],
         server_name=endpoint["server_name"],
         minimum_version=endpoint["minimum_tls"],
+        # Python can bind a login to a connection up to this version only (see sasl_scram.py).
+        maximum_version="1.2" if endpoint["mechanism"].endswith("-plus") else None,
         client_certificate=endpoint["client_certificate"],
         client_key=endpoint["client_key"],
         fingerprints=tuple(endpoint["fingerprints"]),
@@ -100,9 +109,8 @@ def _without(entry: t.Any, names: t.Sequence[str]) -> t.Any:
     return {key: value for key, value in entry.items() if key not in names} if isinstance(entry, dict) else entry
 
 
-def _test_fields(entry: t.Dict[str, t.Any], normalised: t.Dict[str, t.Any], place: str) -> t.Dict[str, t.Any]:
+def _test_fields(entry: t.Dict[str, t.Any], tls: str, place: str) -> t.Dict[str, t.Any]:
     fields = Fields(entry, place)
-    tls = normalised["tls"]
     found = {
         **_login(fields, tls),
         **_certificates(fields, tls),
@@ -129,6 +137,8 @@ def _login(fields: Fields, tls: str) -> t.Dict[str, t.Any]:
     if token is not None and not _TOKEN.match(token):
         raise fields.refuse("access_token", "is not an OAuth 2.0 access token (RFC 6750 section 2.1)")
     _match_mechanism(fields, mechanism, username, password, token)
+    if mechanism.endswith("-plus") and fields.text("minimum_tls") == "1.3":
+        raise fields.refuse("minimum_tls", f"'1.3' contradicts mechanism '{mechanism}': Python can bind a login to TLS 1.2 at most")
     allowed = fields.flag("allow_unencrypted")
     if tls == relay.NONE and (password or token) and not allowed:
         raise fields.refuse("tls", "'none' would send the password in clear text; use implicit or starttls, or set 'allow_unencrypted'")

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import datetime
 import typing as t
-from dataclasses import dataclass, field
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.connect import Attempt
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.ehlo import Capabilities
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import SmtpError
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.reply import Reply
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.session import Session
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.x509 import Certificate
+if t.TYPE_CHECKING:
+    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.chain import Explanation
+    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.connect import Attempt
+    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.ehlo import Capabilities
+    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import SmtpError
+    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.refusal import Refusal
+    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.reply import Reply
+    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.session import Session
+    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.x509 import Certificate
 
 
 class Alternative(t.NamedTuple):
@@ -37,38 +39,65 @@ class Interception(t.NamedTuple):
     evidence: t.Tuple[str, ...] = ()
 
 
-@dataclass
 class Observation:
-    """What was seen of one endpoint, up to its failure if *error* is set."""
+    """What was seen of one endpoint, up to its failure if *error* is set.
+
+    Not a dataclass: that would import inspect, ast and dis, which takes a tenth of the time of a whole login.
+    """
 
     host: str
     port: int
     mode: str
-    wanted: str = "auto"
+    wanted: str
     error: SmtpError | None = None
     attempts: t.Sequence[Attempt] = ()
+    peer: str = ""
+    """The address that the dialogue was held with; empty if there was none."""
     greeting: Reply | None = None
     before_tls: Capabilities | None = None
     after_tls: Capabilities | None = None
     mechanism: str | None = None
     token: dict[str, t.Any] | None = None
     """What the access token says of itself, as oauth_token.inspect() returns it."""
+    complaints: list[tuple[str, str]]
+    """What is wrong with the access token, as oauth_token.complaints() returns it."""
     session: Session | None = None
     certificate: Certificate | None = None
     chain: t.Sequence[Certificate] = ()
     """The certificates that the server sent, its own first; *certificate* is that one."""
+    explanation: Explanation | None = None
+    """Why they lead to no trusted root; None where that is not what failed."""
     provider: str = ""
     """Identifier of the provider, by providers.recognise(); empty if it is none that is known."""
-    elapsed_ms: dict[str, int] = field(default_factory=dict)
+    elapsed_ms: dict[str, int]
     """Milliseconds by stage, as far as it came."""
     found: str = ""
     """What the endpoint speaks instead of what was configured, in words; empty if nothing else was found."""
-    alternatives: list[Alternative] = field(default_factory=list)
+    alternatives: list[Alternative]
     interception: Interception | None = None
-    blocked_by: list[str] = field(default_factory=list)
+    blocked_by: list[str]
     """Rules of this host's own firewall that stop the connection, each in words; empty if none was found."""
-    notes: list[str] = field(default_factory=list)
-    now: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.timezone.utc))
+    refusals: list[Refusal]
+    """Who answered a connection with an error; empty if none did, or the kernel does not tell."""
+    web: str = ""
+    """What came of a TCP connection to port 443 of the host (``connected``, ``refused``, ...); empty if none was tried."""
+    notes: list[str]
+    now: datetime.datetime
+
+    def __init__(self, host: str, port: int, mode: str, wanted: str = "auto", **others: t.Any) -> None:
+        """*others* are any of the attributes."""
+        self.host, self.port, self.mode, self.wanted = host, port, mode, wanted
+        self.complaints = []
+        self.elapsed_ms = {}
+        self.alternatives = []
+        self.blocked_by = []
+        self.refusals = []
+        self.notes = []
+        self.now = datetime.datetime.now(datetime.timezone.utc)
+        for name, value in others.items():
+            if name not in Observation.__annotations__:
+                raise TypeError(f"an observation has no {name!r}")
+            setattr(self, name, value)
 
     @property
     def failure(self) -> SmtpError:

@@ -6,11 +6,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import threading
 
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
+
+PATIENCE = 1.0
+"""Seconds that a resolver may take to tell the own name; introducing oneself by the address does as well."""
 
 
 def own_name(deadline: Deadline) -> str | None:
@@ -22,9 +26,18 @@ def own_name(deadline: Deadline) -> str | None:
 
 
 def _canonical_name(name: str, deadline: Deadline) -> str:
-    """What the resolver calls *name*. In a thread, because getfqdn() waits for name servers as long as it likes."""
+    """What the resolver calls *name*, as ``hostname --fqdn`` does. In a thread, because it takes as long as it likes.
+
+    Not by :func:`socket.getfqdn`: it also looks up the name of the address, for which name servers that know nothing of
+    private addresses take longest.
+    """
     names: list[str] = []
-    thread = threading.Thread(target=lambda: names.append(socket.getfqdn(name)), daemon=True)
+    thread = threading.Thread(target=_look_up, args=(name, names), daemon=True)
     thread.start()
-    thread.join(deadline.within(1.0).remaining())
+    thread.join(deadline.within(PATIENCE).remaining())
     return names[0] if names else name
+
+
+def _look_up(name: str, names: list[str]) -> None:
+    with contextlib.suppress(OSError, UnicodeError):
+        names.append(socket.getaddrinfo(name.encode("ascii"), None, type=socket.SOCK_STREAM, flags=socket.AI_CANONNAME)[0][3])

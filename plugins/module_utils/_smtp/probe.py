@@ -7,11 +7,20 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
-import traceback
 import typing as t
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import differential, endpoint, permission, result, x509
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import (
+    chain,
+    endpoint,
+    interception,
+    permission,
+    providers,
+    result,
+    warnings,
+    x509,
+)
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.client import Client
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.endpoint import Endpoint
@@ -23,7 +32,11 @@ from ansible_collections.outpost.smtp.plugins.module_utils._smtp.reply import Re
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.resolve import Address
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import Contexts
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.transcript import Transcript
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.trust import Trust
+
+if t.TYPE_CHECKING:
+    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.every_address import AddressResult
+    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.local_block import Explain
+    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.visitor import Visitor
 
 STAGES = {
     "implicit": ("resolve", "connect", "tls", "greeting", "ehlo_tls"),
@@ -41,18 +54,28 @@ _GRACE = 1.0
 """Seconds after the deadline until a test that still runs is given up, which would be a defect."""
 
 
-def probe_all(endpoints: t.Sequence[Endpoint], timeout: float, ehlo_name: str | None = None, investigate: bool = True) -> list[dict[str, t.Any]]:
+def probe_all(
+    endpoints: t.Sequence[Endpoint],
+    timeout: float,
+    ehlo_name: str | None = None,
+    investigate: bool = True,
+    explain: Explain | None = None,
+) -> list[dict[str, t.Any]]:
     """Test all *endpoints* at the same time; results in their order. Ends within *timeout* seconds (and a moment).
 
-    Without *investigate* there is one connection for each endpoint, and no second look at what failed. Never raises for
-    anything a relay does: a result has ``ok`` and, where that is false, a ``diagnosis``.
+    Without *investigate* there is one connection for each endpoint, and no second look at what failed. *explain* finds
+    the rules of this host's firewall that stop a connection (see local_block.py). Never raises for anything a relay
+    does: a result has ``ok`` and, where that is false, a ``diagnosis``.
     """
     deadline, limit = Deadline(timeout), Deadline(timeout + _GRACE)
     name = ehlo_name or own_name(deadline)
     contexts, redactor = Contexts(), Redactor()
     for one in endpoints:
-        redactor.protect(one["username"], one["password"])  # all before the first: one server may serve several relays
-    probes = [Probe(one, deadline, name, contexts, redactor, investigate) for one in endpoints]
+        # All before the first: one server may serve several relays.
+        redactor.protect(one["username"], one["password"], one["access_token"])
+        if one["proxy"]:
+            redactor.protect(one["proxy"]["username"], one["proxy"]["password"])
+    probes = [Probe(one, deadline, one["ehlo_name"] or name, contexts, redactor, investigate, explain) for one in endpoints]
     threads = [threading.Thread(target=probe.run, daemon=True) for probe in probes]
     for thread in threads:
         thread.start()
@@ -65,13 +88,21 @@ class Probe:
     """The test of one endpoint: :meth:`run` once, then :meth:`result`."""
 
     def __init__(
-        self, target: Endpoint, deadline: Deadline, ehlo_name: str | None, contexts: Contexts, redactor: Redactor, investigate: bool = True
+        self,
+        target: Endpoint,
+        deadline: Deadline,
+        ehlo_name: str | None,
+        contexts: Contexts,
+        redactor: Redactor,
+        investigate: bool,
+        explain: Explain | None,
     ) -> None:
         self._target = target
         self._deadline = deadline
         self._ehlo_name = ehlo_name
         self._contexts = contexts
         self._investigate = investigate
+        self._explain = explain
         self._transcript = Transcript(redactor)
         left = deadline.remaining()
         self._client = Client(
@@ -87,6 +118,7 @@ class Probe:
         )
         self._seen = Observation(target["host"], target["port"], target["tls"], wanted=target["mechanism"])
         self._answers: dict[str, Reply] = {}
+        self._every: list[AddressResult] = []
         self._finished = False
 
     def run(self) -> None:
@@ -94,13 +126,41 @@ class Probe:
         try:
             with self._client:
                 self._attempt()
-            if self._seen.error is not None and self._investigate:
-                differential.investigate(self._seen, self._visitor, self._deadline)
+            if self._target["every_address"]:
+                self._examine_every_address()
+            if self._seen.error is not None:
+                self._look_around()
+            self._judge()
         except Exception as exc:
             # The text of a foreign exception might quote anything, so only its type and place are told.
             self._seen.error = SmtpError(Kind.INTERNAL, _place(exc), stage=self._client.stage)
             self._client.stages.leave(failed=True)
         self._finished = True
+
+    def _look_around(self) -> None:
+        """Find out more about the failure."""
+        # Imported here, as in late.py: a login that works does not wait for what only a failure needs.
+        from ansible_collections.outpost.smtp.plugins.module_utils._smtp import differential, local_block
+
+        if self._investigate:
+            differential.investigate(self._seen, self._visitor, self._deadline)
+        local_block.find(self._seen, self._explain)
+
+    def _examine_every_address(self) -> None:
+        from ansible_collections.outpost.smtp.plugins.module_utils._smtp import every_address
+
+        self._every = every_address.examine(self._client.addresses, self._seen.mode, self._visitor, self._deadline)
+        self._seen.notes += every_address.differences(self._every)
+
+    def _judge(self) -> None:
+        seen = self._seen
+        names = seen.certificate.names if seen.certificate else []
+        seen.provider = providers.recognise(seen.host, names, seen.greeting.text if seen.greeting else "")
+        if seen.token is not None:
+            from ansible_collections.outpost.smtp.plugins.module_utils._smtp import oauth_token
+
+            seen.complaints = oauth_token.complaints(seen.token, self._target["username"], seen.provider)
+        seen.interception = interception.judge(seen, (self._ehlo_name or "", socket.gethostname()))
 
     def _attempt(self) -> None:
         client, seen = self._client, self._seen
@@ -112,9 +172,15 @@ class Probe:
         if client.in_dialogue:
             client.quit()
         client.stages.leave()
+        seen.attempts = client.attempts
+        seen.peer = client.peer.host if client.peer and client.route.proxy is None else ""
+        seen.elapsed_ms = {
+            entry["stage"]: entry["elapsed_ms"] for entry in client.stages.report(self._planned()) if entry["elapsed_ms"] is not None
+        }
         if client.session is not None:
             seen.session = client.session
             seen.certificate = x509.parse_or_none(client.session.certificate)
+            seen.chain = chain.read(client.session.chain)
 
     def _dialogue(self) -> None:
         client, seen = self._client, self._seen
@@ -137,6 +203,8 @@ class Probe:
         patience = min(PATIENCE, self._client.deadline.remaining() / 3)
         if self._client.greeting_comes(patience) or not self._investigate:
             return
+        from ansible_collections.outpost.smtp.plugins.module_utils._smtp import differential
+
         differential.look_for_tls(self._seen, self._visitor)
         if self._seen.found:
             raise SmtpError(Kind.TIMEOUT, f"no greeting within {patience:.1f} s", stage="greeting")
@@ -145,27 +213,42 @@ class Probe:
         credentials = endpoint.credentials(self._target)
         if credentials is None:
             return
+        if credentials.access_token is not None:
+            from ansible_collections.outpost.smtp.plugins.module_utils._smtp import oauth_token
+
+            self._seen.token = oauth_token.inspect(credentials.access_token, self._seen.now)
         try:
-            self._answers["auth"] = self._client.authenticate(credentials, self._target["mechanism"])
+            self._answers["auth"] = self._client.authenticate(
+                credentials,
+                self._target["mechanism"],
+                allow_unencrypted=self._target["allow_unencrypted"],
+                try_all=self._target["try_all_mechanisms"],
+            )
         except SmtpError as exc:
             if exc.reply is not None and self._client.auth_sent:
                 self._answers["auth"] = exc.reply
             raise
 
-    def _visitor(self, tls: str, port: int | None = None, addresses: t.Sequence[Address] | None = None) -> Client:
-        """See :class:`differential.VisitorFactory`."""
+    def _visitor(
+        self, tls: str, port: int | None = None, addresses: t.Sequence[Address] | None = None, *, verify: bool = False
+    ) -> Visitor:
+        """See :class:`visitor.VisitorFactory`."""
+        from ansible_collections.outpost.smtp.plugins.module_utils._smtp.visitor import Visitor
+
         client = self._client
-        return Client(
+        known = addresses or ([client.peer] if client.peer else client.addresses)
+        return Visitor(
             client.host,
             port or client.port,
             tls,
             deadline=self._deadline.within(_RESERVE),
             transcript=Transcript(self._transcript.redactor),
             ehlo_name=self._ehlo_name,
-            trust=Trust(minimum_version=client.trust.minimum_version),
+            trust=client.trust if verify else client.trust._replace(client_certificate=None, client_key=None),
             route=client.route,
-            verify=False,
-            addresses=addresses or ([client.peer] if client.peer else client.addresses),
+            contexts=self._contexts,
+            verify=verify,
+            addresses=known,
         )
 
     def result(self) -> dict[str, t.Any]:
@@ -175,16 +258,17 @@ class Probe:
             seen.error = SmtpError(Kind.INTERNAL, "it did not end in time", stage=client.stage)
         seen.attempts = client.attempts
         seen.mechanism = client.mechanism
-        login = {"tried": client.auth_sent, "mechanism": client.mechanism if client.auth_sent else None}
-        return {
-            "name": self._target["name"],
-            **result.facts(seen, show),
-            "stages": client.stages.report(self._planned()),
-            "auth": {"offered": result.offered(seen, show), **login, **result.reply_facts(self._answers.get("auth"), show)},
-            "sender": result.reply_facts(self._answers.get("sender"), show),
-            "recipient": result.reply_facts(self._answers.get("recipient"), show),
-            "transcript": self._transcript.lines(),
-        }
+        return result.assemble(
+            self._target["name"],
+            seen,
+            show,
+            every=self._every,
+            stages=client.stages.report(self._planned()),
+            logins=client.logins,
+            answers=self._answers,
+            warnings=warnings.collect(seen, client),
+            transcript=self._transcript.lines(),
+        )
 
     def _planned(self) -> list[str]:
         """The stages that this test has: sender and recipient only where they are asked for."""
@@ -193,5 +277,9 @@ class Probe:
 
 
 def _place(exc: BaseException) -> str:
-    frame = traceback.extract_tb(exc.__traceback__)[-1]
-    return f"{type(exc).__name__} in {os.path.basename(frame.filename)}, line {frame.lineno}"
+    """The innermost frame. Module traceback would tell it, too, but takes time to import that every run would pay for."""
+    place = exc.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = f" in {os.path.basename(place.tb_frame.f_code.co_filename)}, line {place.tb_lineno}" if place else ""
+    return f"{type(exc).__name__}{where}"

@@ -11,10 +11,10 @@ what they got in their reply. Base64 of a text looks different at each of three 
 from __future__ import annotations
 
 import base64
-import html
-import json
-import quopri
-import urllib.parse
+import binascii
+import re
+import threading
+import typing as t
 
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.text import printable
 
@@ -22,48 +22,87 @@ MASK = "********"
 
 _WINDOW = 8
 """Characters of base64 or hex that are enough to recognise a secret, so that a blob cut in pieces is found, too."""
+_TOKEN_WINDOW = 12
+"""Characters of an access token itself; fewer may be the base64 of words that any server writes."""
 _SHORTEST = 4
 """A shorter piece of an encoding would match ordinary words."""
-_INDEXED = 2048
+_INDEXED = 16384
 """Octets of a secret whose encodings are known; a longer one is recognised by its beginning. Bounds the memory."""
+_DENSE = 4096
+"""Characters of an encoding up to which each piece of it is known; of a longer one, pieces side by side."""
+_ENHANCED_CODE = re.compile(r"[245]\.\d{1,3}\.\d{1,3} ", re.ASCII)
 _BLOB = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-")
+_HTML = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"})
+_JSON = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~")
+"""RFC 3986 section 2.3."""
+
+Span = t.Tuple[int, int]
 
 
 class Redactor:
-    """Knows secrets; :meth:`clean` masks them."""
+    """Knows secrets; :meth:`clean` masks them. Threads may share one."""
 
     def __init__(self) -> None:
-        self._plain: set[str] = set()
-        self._pieces: dict[int, set[str]] = {}
+        self._lock = threading.Lock()
+        # Replaced, never changed: another thread may be reading them.
+        self._plain: frozenset[str] = frozenset()
+        self._pieces: dict[int, frozenset[str]] = {}
 
-    def protect(self, username: str | None, password: str | None) -> None:
-        """Mask *password* in any form, and encoded forms of *username* (which is no secret when it is readable)."""
-        if username:
-            self._add_encodings(username)
-        if password:
-            self._add_encodings(password)
-            self._plain |= _spellings(password)
+    def protect(self, username: str | None, password: str | None, access_token: str | None = None) -> None:
+        """Mask *password* and *access_token* in any form, and encoded forms of *username* (readable, it is no secret)."""
+        for secret in (username, password, access_token):
+            if secret:
+                self._learn_encodings(secret)
+        for secret in (password, access_token):
+            if secret:
+                self._learn(_spellings(secret), {})
+        if access_token:
+            self._learn(set(), {_TOKEN_WINDOW: _windows(access_token, _TOKEN_WINDOW)})
 
     def clean(self, text: str) -> str:
         """Return *text* with each secret replaced by :data:`MASK`."""
-        spans = self._plain_spans(text) + self._encoded_spans(text)
-        for start, end in reversed(_merged(spans)):
-            text = text[:start] + MASK + text[end:]
-        return text
+        return _masked(text, self._plain_spans(text) + _widened(text, self._encoded_spans(text)))
 
-    def _add_encodings(self, secret: str) -> None:
+    def clean_lines(self, lines: t.Sequence[str]) -> list[str]:
+        """The lines of one reply, cleaned: each by itself, and what runs on from one into the next."""
+        if len(lines) < 2:
+            return [self.clean(line) for line in lines]
+        heads = [_ENHANCED_CODE.match(line) for line in lines]
+        begins = [head.end() if head else 0 for head in heads]
+        joined = "".join(line[begin:] for line, begin in zip(lines, begins))
+        plain, encoded = _merged(self._plain_spans(joined)), _merged(self._encoded_spans(joined))
+        cleaned, offset = [], 0
+        for line, begin in zip(lines, begins):
+            window = (offset, offset + len(line) - begin)
+            offset = window[1]
+            shift = begin - window[0]
+            spans = _within(plain, window, shift) + _widened(line, _within(encoded, window, shift))
+            cleaned.append(self.clean(_masked(line, spans)))
+        return cleaned
+
+    def _learn(self, plain: set[str], pieces: dict[int, set[str]]) -> None:
+        with self._lock:
+            self._plain |= plain
+            known = dict(self._pieces)
+            for size, windows in pieces.items():
+                known[size] = known.get(size, frozenset()) | windows
+            self._pieces = known
+
+    def _learn_encodings(self, secret: str) -> None:
         raw = secret.encode("utf-8", "surrogatepass")[:_INDEXED]
         encodings = [raw.hex(), raw.hex().upper()]
         for alignment in range(3):
             piece = _base64_core(raw, alignment)
             encodings += [piece, piece.replace("+", "-").replace("/", "_")]
+        pieces: dict[int, set[str]] = {}
         for encoding in encodings:
             size = min(_WINDOW, len(encoding))
             if size >= _SHORTEST:
-                known = self._pieces.setdefault(size, set())
-                known.update(encoding[at : at + size] for at in range(len(encoding) - size + 1))
+                pieces.setdefault(size, set()).update(_windows(encoding, size))
+        self._learn(set(), pieces)
 
-    def _plain_spans(self, text: str) -> list[tuple[int, int]]:
+    def _plain_spans(self, text: str) -> list[Span]:
         spans = []
         for secret in self._plain:
             at = text.find(secret)
@@ -72,21 +111,26 @@ class Redactor:
                 at = text.find(secret, at + 1)
         return spans
 
-    def _encoded_spans(self, text: str) -> list[tuple[int, int]]:
+    def _encoded_spans(self, text: str) -> list[Span]:
         spans = []
         for size, known in self._pieces.items():
-            at = 0
-            while at <= len(text) - size:
+            for at in range(len(text) - size + 1):
                 if text[at : at + size] in known:
-                    spans.append(_whole_blob(text, at, at + size))
-                    at = spans[-1][1]
-                else:
-                    at += 1
+                    spans.append((at, at + size))
         return spans
 
 
+def _windows(text: str, size: int) -> set[str]:
+    """Pieces of *text*, of which any run of twice their *size* has one."""
+    step = 1 if len(text) <= _DENSE else size
+    return {text[at : at + size] for at in range(0, len(text) - size + 1, step)}
+
+
 def _spellings(secret: str) -> set[str]:
-    """The secret as readable text: as it is, and as common code would quote it."""
+    """The secret as readable text: as it is, and as common code would quote it.
+
+    Written out where the standard library has it in modules (html, json, urllib.parse) that take milliseconds to import.
+    """
     spellings = {
         secret,
         secret.upper(),
@@ -94,20 +138,35 @@ def _spellings(secret: str) -> set[str]:
         printable(secret),
         ascii(secret)[1:-1],  # the escapes of printable() for Latin-1, too
         repr(secret.encode("utf-8"))[2:-1],
-        html.escape(secret),
-        json.dumps(secret)[1:-1],
-        json.dumps(secret, ensure_ascii=False)[1:-1],
+        secret.translate(_HTML),
+        _in_json(secret, "~"),
+        _in_json(secret, "\U0010ffff"),
         repr(secret)[1:-1],
-        quopri.encodestring(secret.encode("utf-8")).decode("ascii"),
+        binascii.b2a_qp(secret.encode("utf-8")).decode("ascii"),
         secret.replace("\\", "\\\\").replace('"', '\\"'),
         secret.encode("utf-8").decode("latin-1"),
         base64.b64encode(secret.encode("utf-8")).decode("ascii"),
     }
-    for quote in (urllib.parse.quote, urllib.parse.quote_plus):
-        for safe in ("", "/"):
-            quoted = quote(secret, safe=safe)
-            spellings |= {quoted, _lower_escapes(quoted)}
+    for safe in (b"", b"/"):
+        quoted = _percent_encoded(secret, safe)
+        for spelling in (quoted, quoted.replace("%20", "+")):
+            spellings |= {spelling, _lower_escapes(spelling)}
     return spellings
+
+
+def _in_json(secret: str, last: str) -> str:
+    """By RFC 8259 section 7, with all characters after *last* escaped."""
+    return "".join(char if " " <= char <= last and char not in _JSON else _json_escape(char) for char in secret)
+
+
+def _json_escape(char: str) -> str:
+    units = char.encode("utf-16-be", "surrogatepass").hex()
+    return _JSON.get(char) or "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+
+
+def _percent_encoded(secret: str, safe: bytes) -> str:
+    """By RFC 3986 section 2.1; the octets of *safe* stay as they are."""
+    return "".join(chr(octet) if octet in _UNRESERVED or octet in safe else f"%{octet:02X}" for octet in secret.encode("utf-8"))
 
 
 def _lower_escapes(quoted: str) -> str:
@@ -122,7 +181,7 @@ def _base64_core(raw: bytes, alignment: int) -> str:
     return encoded[-(-8 * alignment // 6) : 8 * (alignment + len(raw)) // 6]
 
 
-def _whole_blob(text: str, start: int, end: int) -> tuple[int, int]:
+def _whole_blob(text: str, start: int, end: int) -> Span:
     """Widen a match to the whole encoded word around it: the characters beside it carry bits of the secret, too."""
     while start > 0 and text[start - 1] in _BLOB:
         start -= 1
@@ -131,8 +190,28 @@ def _whole_blob(text: str, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
-def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    merged: list[tuple[int, int]] = []
+def _widened(text: str, spans: list[Span]) -> list[Span]:
+    blobs: list[Span] = []
+    for start, end in _merged(spans):
+        if not blobs or end > blobs[-1][1]:
+            blobs.append(_whole_blob(text, start, end))
+    return blobs
+
+
+def _within(spans: list[Span], window: Span, shift: int) -> list[Span]:
+    """The parts of *spans* that lie in *window*, moved by *shift*."""
+    parts = ((max(start, window[0]), min(end, window[1])) for start, end in spans)
+    return [(start + shift, end + shift) for start, end in parts if start < end]
+
+
+def _masked(text: str, spans: list[Span]) -> str:
+    for start, end in reversed(_merged(spans)):
+        text = text[:start] + MASK + text[end:]
+    return text
+
+
+def _merged(spans: list[Span]) -> list[Span]:
+    merged: list[Span] = []
     for start, end in sorted(spans):
         if merged and start <= merged[-1][1]:
             merged[-1] = (merged[-1][0], max(merged[-1][1], end))

@@ -43,16 +43,16 @@ def normalise_relays(relays: t.Any, variable: str = "outpost_smtp_relays") -> t.
         raise RelayError(variable, "is empty; give at least one relay")
     normalised: t.List[t.Dict[str, t.Any]] = []
     for index, entry in enumerate(relays):
-        relay = _normalise(entry, _place(entry, variable, index))
+        relay = _normalise(entry, place_of(entry, variable, index))
         for earlier in normalised:
             if earlier["name"] == relay["name"]:
-                place = _place(entry, variable, index)
+                place = place_of(entry, variable, index)
                 raise RelayError(f"{place}.name", f"another relay is called {relay['name']!r} already; give each its own name")
         normalised.append(relay)
     return normalised
 
 
-def _place(entry: t.Any, variable: str, index: int) -> str:
+def place_of(entry: t.Any, variable: str, index: int) -> str:
     """How messages call the entry: by its position and, where it has a printable one, its name or host."""
     label = ""
     if isinstance(entry, dict):

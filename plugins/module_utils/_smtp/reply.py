@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import typing as t
-from dataclasses import dataclass
 
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.text import printable
 
@@ -35,12 +34,11 @@ class ReplyError(Exception):
         self.sample = printable(sample)
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(t.NamedTuple):
     """One complete reply: the code, and the text of each line without the code, safe to print."""
 
     code: int
-    lines: list[str]
+    lines: t.List[str]
 
     @property
     def enhanced(self) -> str | None:
@@ -57,7 +55,7 @@ class Reply:
 
     def redacted(self, redactor: Redactor) -> Reply:
         """The same reply without credentials."""
-        return Reply(self.code, [redactor.clean(line) for line in self.lines])
+        return Reply(self.code, redactor.clean_lines(self.lines))
 
     def __str__(self) -> str:
         """The reply in one line, as people quote it: ``535 5.7.8 Authentication failed``."""
@@ -74,12 +72,12 @@ class ReplyParser:
     def _reset(self) -> None:
         self._code = 0
         self._lines: list[str] = []
-        self._size = 0
+        self._begun = bytearray()
 
     @property
     def pending(self) -> bytes:
         """What has arrived and is not part of a reply that was taken."""
-        return bytes(self._buffer)
+        return bytes(self._begun + self._buffer)
 
     def feed(self, data: bytes) -> None:
         self._buffer += data
@@ -100,20 +98,20 @@ class ReplyParser:
 
     def _check_unfinished_line(self) -> None:
         """Refuse at once what can not become a reply, so that nobody waits for the end of its line."""
-        if len(self._buffer) >= MAX_LINE:
-            raise ReplyError("line_too_long", f"a line is longer than {MAX_LINE} bytes", bytes(self._buffer))
         if not _starts_like_a_code(self._buffer):
             raise ReplyError("malformed", "this is not an SMTP reply", bytes(self._buffer))
+        if len(self._buffer) >= MAX_LINE:
+            raise ReplyError("line_too_long", f"a line is longer than {MAX_LINE} bytes", bytes(self._buffer))
 
     def _add(self, line: bytes) -> bool:
         """Take one line; return whether it was the reply's last."""
-        if len(line) > MAX_LINE:
-            raise ReplyError("line_too_long", f"a line is longer than {MAX_LINE} bytes", line)
-        self._size += len(line)
         # Line ends of LF alone and CR CR LF are seen in the field and do no harm when reading replies.
         body = line.rstrip(b"\r\n")
         if len(body) < 3 or not _starts_like_a_code(body) or (len(body) > 3 and body[3] not in _SEPARATORS):
             raise ReplyError("malformed", "this is not an SMTP reply", line)
+        if len(line) > MAX_LINE:
+            raise ReplyError("line_too_long", f"a line is longer than {MAX_LINE} bytes", line)
+        self._begun += line
         code = int(body[:3])
         if self._lines and code != self._code:
             raise ReplyError("malformed", f"one reply carries the codes {self._code} and {code}", line)
@@ -121,7 +119,7 @@ class ReplyParser:
         self._lines.append(printable(body[4:]))
         if body[3:4] != b"-":
             return True
-        if len(self._lines) >= MAX_LINES or self._size > MAX_REPLY - MAX_LINE:
+        if len(self._lines) >= MAX_LINES or len(self._begun) > MAX_REPLY - MAX_LINE:
             raise ReplyError("reply_too_large", f"the reply has more than {MAX_LINES} lines or {MAX_REPLY} bytes", line)
         return False
 

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-import queue
+import ipaddress
 import socket
 import threading
 import typing as t
@@ -14,6 +14,12 @@ import typing as t
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.text import printable
+
+MAX_ADDRESSES = 200
+"""Addresses of one name that are kept, the first ones; more are made up."""
+
+_METADATA = tuple(ipaddress.ip_address(address) for address in ("169.254.169.254", "fd00:ec2::254"))
+"""Where clouds serve credentials to the machines in them."""
 
 
 class Address(t.NamedTuple):
@@ -28,38 +34,83 @@ class Address(t.NamedTuple):
 
     @property
     def family_name(self) -> str:
-        return "ipv6" if self.family == socket.AF_INET6 else "ipv4"
+        return _FAMILY_NAMES[self.family]
 
+    def at_port(self, port: int) -> Address:
+        """The same address with another port."""
+        return Address(self.family, (self.sockaddr[0], port, *self.sockaddr[2:]))
+
+
+_FAMILY_NAMES: dict[int, str] = {socket.AF_INET: "ipv4", socket.AF_INET6: "ipv6"}
+_FAMILY_LABELS: dict[int, str] = {socket.AF_INET: "IPv4 address", socket.AF_INET6: "IPv6 address"}
 
 _Answer = t.Union[t.List[t.Any], Exception]
 
 
-def resolve(host: str, port: int, deadline: Deadline) -> list[Address]:
-    """All addresses of *host* in the order the system prefers (RFC 6724). Raises :class:`SmtpError` (``resolve``).
+def resolve(host: str, port: int, deadline: Deadline, family: int = socket.AF_UNSPEC) -> list[Address]:
+    """All addresses of *host* in the order the system prefers (RFC 6724), or those of one *family*.
+
+    Raises :class:`SmtpError` (``resolve``), which says so if there are addresses of another family only.
 
     The look-up runs in a daemon thread, so a resolver that hangs delays neither this call nor the end of the process.
     """
-    answers: queue.SimpleQueue[_Answer] = queue.SimpleQueue()
-    threading.Thread(target=_look_up, args=(host, port, answers), daemon=True).start()
-    try:
-        answer = answers.get(timeout=deadline.remaining())
-    except queue.Empty:
-        raise SmtpError(Kind.RESOLVE, f"no answer from the resolver about {host}", stage="resolve") from None
+    answers: list[_Answer] = []
+    thread = threading.Thread(target=_look_up, args=(host, port, answers), daemon=True)
+    thread.start()
+    thread.join(deadline.remaining())
+    if not answers:
+        raise SmtpError(Kind.RESOLVE, f"no answer from the resolver about {host}", stage="resolve")
+    answer = answers[0]
     if isinstance(answer, socket.gaierror):
         raise SmtpError(Kind.RESOLVE, f"{host}: {printable(str(answer.strerror))}", stage="resolve", errno=answer.errno) from answer
     if isinstance(answer, UnicodeError):
-        # Raised by the IDNA codec for a label that is empty or too long.
+        # It is not ASCII; names of other scripts are used in their xn-- form.
         raise SmtpError(Kind.RESOLVE, f"{host} is not a valid host name", stage="resolve", errno=socket.EAI_NONAME) from answer
     if isinstance(answer, Exception):
         raise answer
-    addresses = [Address(entry[0], entry[4]) for entry in answer if entry[0] in (socket.AF_INET, socket.AF_INET6)]
-    if not addresses:
-        raise SmtpError(Kind.RESOLVE, f"{host} has no IP address", stage="resolve", errno=socket.EAI_NODATA)
-    return addresses
+    addresses = [Address(entry[0], entry[4]) for entry in answer if entry[0] in _FAMILY_NAMES][:MAX_ADDRESSES]
+    usable = [address for address in addresses if family in (address.family, socket.AF_UNSPEC)]
+    if not usable:
+        what = f"{_FAMILY_LABELS[family]}, only {addresses[0].host}" if addresses else "IP address"
+        raise SmtpError(Kind.RESOLVE, f"{host} has no {what}", stage="resolve", errno=socket.EAI_NODATA)
+    return usable
 
 
-def _look_up(host: str, port: int, answers: queue.SimpleQueue[_Answer]) -> None:
+def warnings(host: str, addresses: t.Iterable[Address]) -> list[str]:
+    """What is odd about the addresses that the name *host* resolves to. Nothing is, if *host* is an address itself.
+
+    A name that leads to this host or to its cloud's metadata service is a mistake in /etc/hosts or somebody's attempt to
+    have the password sent there.
+    """
+    if _is_address(host):
+        return []
+    kinds = ((address.host, _oddity(address.host)) for address in addresses)
+    return [f"{host} resolves to {address}, which is {kind}" for address, kind in kinds if kind]
+
+
+def _is_address(host: str) -> bool:
     try:
-        answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        ipaddress.ip_address(host.strip("[]").partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def _oddity(host: str) -> str:
+    address = ipaddress.ip_address(host.partition("%")[0])
+    address = getattr(address, "ipv4_mapped", None) or address
+    if address in _METADATA:
+        return "the metadata service of a cloud"
+    if address.is_loopback:
+        return "this host itself (loopback)"
+    if address.is_unspecified:
+        return "no address of any host (unspecified)"
+    return "link-local, so of no host beyond this network" if address.is_link_local else ""
+
+
+def _look_up(host: str, port: int, answers: list[_Answer]) -> None:
+    try:
+        # As bytes, since host names are ASCII here: for text, Python imports what it needs for IDN, which takes a millisecond.
+        answers.append(socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM))
     except Exception as exc:  # handed over whole: it is raised again in the thread that asked
-        answers.put(exc)
+        answers.append(exc)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import socket
 import typing as t
 
 FAMILIES = ("any", "ipv4", "ipv6")
@@ -27,3 +28,10 @@ class Route(t.NamedTuple):
     family: str = "any"
     source_address: t.Optional[str] = None
     proxy: t.Optional[Proxy] = None
+
+    @property
+    def wanted(self) -> int:
+        """The address family that connections are limited to: AF_INET, AF_INET6, or AF_UNSPEC for both."""
+        if self.source_address:
+            return socket.AF_INET6 if ":" in self.source_address else socket.AF_INET
+        return {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}.get(self.family, socket.AF_UNSPEC)

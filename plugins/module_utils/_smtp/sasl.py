@@ -2,107 +2,97 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""SASL mechanisms (RFC 4422) as SMTP uses them (RFC 4954): PLAIN (RFC 4616) and LOGIN.
-
-LOGIN has no standard; what servers do is written down in draft-murchison-sasl-login.
-"""
+"""Which SASL mechanism a login uses (RFC 4422, RFC 4954)."""
 
 from __future__ import annotations
 
-import abc
 import typing as t
 
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.credentials import Credentials
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl_mechanism import (
+    ACCESS_TOKEN,
+    CERTIFICATE,
+    PASSWORD,
+    Connection,
+    Mechanism,
+)
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl_plain import External, Login, Plain
+
+_NAMES = (
+    *("SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1", "DIGEST-MD5", "CRAM-MD5", "PLAIN", "LOGIN"),
+    *("OAUTHBEARER", "XOAUTH2", "EXTERNAL"),
+)
 
 
-class Mechanism(abc.ABC):
-    """One exchange, used once: :meth:`initial` goes with the AUTH command, :meth:`respond` answers a 334."""
+class _Mechanisms(t.Mapping[str, t.Type[Mechanism]]):
+    """By name, in the order of :data:`_NAMES`."""
 
-    name = ""
+    def __getitem__(self, name: str) -> type[Mechanism]:
+        # Imported here, as in late.py: most servers offer few of them.
+        found: tuple[type[Mechanism], ...] = (Plain, Login, External)
+        if name.startswith("SCRAM-"):
+            from ansible_collections.outpost.smtp.plugins.module_utils._smtp import sasl_scram
 
-    def __init__(self, username: str, password: str) -> None:
-        for field, value in (("user name", username), ("password", password)):
-            if "\0" in value or "\r" in value or "\n" in value:
-                message = f"the {field} contains a NUL, CR or LF, which {self.name} can not carry"
-                raise SmtpError(Kind.CREDENTIALS, message, stage="auth")
-        try:
-            self._username = username.encode("utf-8")
-            self._password = password.encode("utf-8")
-        except UnicodeEncodeError:
-            # "from None": the exception holds the whole text.
-            raise SmtpError(Kind.CREDENTIALS, "the user name or password is not valid Unicode", stage="auth") from None
+            found = (sasl_scram.ScramSha256Plus, sasl_scram.ScramSha1Plus, sasl_scram.ScramSha256, sasl_scram.ScramSha1)
+        elif name.endswith("-MD5"):
+            from ansible_collections.outpost.smtp.plugins.module_utils._smtp import sasl_md5
 
-    @property
-    @abc.abstractmethod
-    def complete(self) -> bool:
-        """Whether everything that the mechanism has to say was asked for."""
+            found = (sasl_md5.DigestMd5, sasl_md5.CramMd5)
+        elif name in ("OAUTHBEARER", "XOAUTH2"):
+            from ansible_collections.outpost.smtp.plugins.module_utils._smtp import sasl_oauth
 
-    def initial(self) -> bytes | None:
-        """The response to send before the server asks, or None if the mechanism lets the server begin."""
-        return None
+            found = (sasl_oauth.OAuthBearer, sasl_oauth.XOAuth2)
+        return {mechanism.name: mechanism for mechanism in found}[name]
 
-    @abc.abstractmethod
-    def respond(self, challenge: bytes) -> bytes:
-        """The answer to *challenge*. Raises :class:`SmtpError` if the mechanism has nothing more to say."""
+    def __iter__(self) -> t.Iterator[str]:
+        return iter(_NAMES)
+
+    def __len__(self) -> int:
+        return len(_NAMES)
 
 
-class Plain(Mechanism):
-    """The authorisation identity is left empty: the server derives it from the user name."""
-
-    name = "PLAIN"
-
-    def __init__(self, username: str, password: str) -> None:
-        super().__init__(username, password)
-        self._answered = False
-
-    @property
-    def complete(self) -> bool:
-        return self._answered
-
-    def initial(self) -> bytes:
-        self._answered = True
-        return b"\0" + self._username + b"\0" + self._password
-
-    def respond(self, challenge: bytes) -> bytes:
-        if self._answered:
-            raise _asked_too_much(self.name)
-        return self.initial()
+MECHANISMS = _Mechanisms()
+"""What is implemented, strongest first among those that need the same: the order of Cyrus SASL, and so of Postfix."""
 
 
-class Login(Mechanism):
-    """User name, then password. The prompts differ between servers, so their text is ignored, as the draft says."""
+def choose(wanted: str, offered: t.Sequence[str], credentials: Credentials, connection: Connection) -> list[type[Mechanism]]:
+    """The mechanisms that can be used, strongest first; the first is the one to use.
 
-    name = "LOGIN"
-
-    def __init__(self, username: str, password: str) -> None:
-        super().__init__(username, password)
-        self._answers = [self._username, self._password]
-
-    @property
-    def complete(self) -> bool:
-        return not self._answers
-
-    def respond(self, challenge: bytes) -> bytes:
-        if not self._answers:
-            raise _asked_too_much(self.name)
-        return self._answers.pop(0)
-
-
-MECHANISMS: dict[str, type[Mechanism]] = {cls.name: cls for cls in (Plain, Login)}
-"""What is implemented, best first."""
-
-
-def choose(wanted: str, offered: t.Sequence[str]) -> type[Mechanism]:
-    """The one mechanism to use: *wanted* (any case), or the best that the server offers for ``auto``.
-
-    Raises :class:`SmtpError` if the server does not offer it. Nothing else is ever tried in its place.
+    With *wanted* (any case) it is that one; with ``auto`` those that the server offers, that fit the credentials and
+    that work on this connection. Raises :class:`SmtpError` if there is none: nothing else is ever tried in its place.
     """
-    for name, mechanism in MECHANISMS.items():
-        if name in offered and wanted.upper() in (name, "AUTO"):
-            return mechanism
-    asked = "PLAIN or LOGIN" if wanted.upper() == "AUTO" else wanted.upper()
-    raise SmtpError(Kind.NO_MECHANISM, f"the server does not offer {asked}", stage="auth")
+    kind = _kind(credentials, connection)
+    if wanted.upper() != "AUTO":
+        return [_explicit(wanted.upper(), offered, kind, connection)]
+    common = [MECHANISMS[name] for name in MECHANISMS if name in offered and MECHANISMS[name].needs == kind]
+    usable = [mechanism for mechanism in common if not mechanism.obstacle(connection)]
+    if usable:
+        return usable
+    if common:
+        raise SmtpError(Kind.NO_MECHANISM, common[0].obstacle(connection), stage="auth", reason="unusable")
+    names = ", ".join(name for name, mechanism in MECHANISMS.items() if mechanism.needs == kind)
+    raise SmtpError(Kind.NO_MECHANISM, f"the server offers none of {names}", stage="auth")
 
 
-def _asked_too_much(name: str) -> SmtpError:
-    return SmtpError(Kind.CHALLENGE, f"the server asks for more than {name} has to send", stage="auth")
+def _kind(credentials: Credentials, connection: Connection) -> str:
+    """What there is to log in with."""
+    if credentials.access_token is not None:
+        return ACCESS_TOKEN
+    if credentials.password is not None:
+        return PASSWORD
+    if connection.certificate:
+        return CERTIFICATE
+    raise SmtpError(Kind.CREDENTIALS, "there is no password, access token or client certificate to log in with", stage="auth")
+
+
+def _explicit(name: str, offered: t.Sequence[str], kind: str, connection: Connection) -> type[Mechanism]:
+    mechanism = MECHANISMS[name]
+    if mechanism.needs != kind and not (mechanism.needs == CERTIFICATE and connection.certificate):
+        raise SmtpError(Kind.CREDENTIALS, f"{name} logs in by {mechanism.needs}, not by {kind}", stage="auth")
+    if name not in offered:
+        raise SmtpError(Kind.NO_MECHANISM, f"the server does not offer {name}", stage="auth")
+    obstacle = mechanism.obstacle(connection)
+    if obstacle:
+        raise SmtpError(Kind.NO_MECHANISM, obstacle, stage="auth", reason="unusable")
+    return mechanism

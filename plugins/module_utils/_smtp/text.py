@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import datetime
+
 MAX_SHOWN = 256
 """Characters of one line that are shown; the rest is cut, and the cut is marked."""
 
@@ -34,3 +36,8 @@ def shorten(text: str, limit: int = MAX_SHOWN) -> str:
     if len(text) <= limit:
         return text
     return f"{text[:limit]}... ({len(text) - limit} more characters)"
+
+
+def timestamp(moment: datetime.datetime) -> str:
+    """ISO 8601 in UTC, to the second."""
+    return moment.astimezone(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

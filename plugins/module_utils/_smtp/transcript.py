@@ -38,8 +38,8 @@ class Transcript:
 
     def received(self, reply: Reply) -> None:
         last = len(reply.lines) - 1
-        for index, line in enumerate(reply.lines):
-            self._add("S: ", f"{reply.code}{' ' if index == last else '-'}{line}".rstrip())
+        for index, line in enumerate(self.redactor.clean_lines(reply.lines)):
+            self._add("S: ", shorten(f"{reply.code}{' ' if index == last else '-'}{line}".rstrip()), clean=False)
 
     def noted(self, text: str) -> None:
         self._add("-- ", text)

@@ -14,9 +14,11 @@ TLS_VERSIONS = ("1.2", "1.3")
 class Trust(t.NamedTuple):
     """With nothing set: a certificate for the host from one of the system's roots, TLS 1.2 or later.
 
-    * *ca_file*: PEM file of roots that are trusted in addition to the system's
+    * *ca_file*, *ca_path*: PEM file, and directory of hashed names (openssl-rehash(1)), of roots that are trusted in
+      addition to the system's, or alone without *system_roots* (as Postfix does)
     * *server_name*: sent as SNI, and the name that the certificate must be for, instead of the host
-    * *minimum_version*: one of :data:`TLS_VERSIONS`
+    * *minimum_version*, *maximum_version*: of :data:`TLS_VERSIONS`; no maximum if it is None. SCRAM with channel binding
+      needs TLS 1.2 at most (see sasl_scram.py)
     * *client_certificate*, *client_key*: PEM files; the key may be in the certificate's file
     * *fingerprints*: ``sha256:`` and 64 lower-case hex digits of the certificate or of its public key. With any of
       them, they alone decide: neither roots, name nor dates are looked at (as Postfix does at its level "fingerprint")
@@ -24,8 +26,11 @@ class Trust(t.NamedTuple):
     """
 
     ca_file: t.Optional[str] = None
+    ca_path: t.Optional[str] = None
+    system_roots: bool = True
     server_name: t.Optional[str] = None
     minimum_version: str = "1.2"
+    maximum_version: t.Optional[str] = None
     client_certificate: t.Optional[str] = None
     client_key: t.Optional[str] = None
     fingerprints: t.Tuple[str, ...] = ()

@@ -18,7 +18,7 @@ import subprocess
 import time
 import typing as t
 
-from . import mirror
+from . import mirror, mta
 from .process import Lock, RigError, run, say
 
 _HERE = pathlib.Path(__file__).resolve().parent.parent / "images"
@@ -32,6 +32,8 @@ _EVERYWHERE = (
 )
 # Not installed, but kept in apt's cache, so that installing them in a server takes seconds.
 _AT_HAND = ("postfix", "postfix-lmdb", "libsasl2-modules", "ufw", "firewalld", "iptables")
+# Without what is recommended: for mail servers that is another mail server, or much that a lab has no use for.
+_DOWNLOAD = 'chroot "$1" apt-get --quiet --yes --download-only --no-install-recommends install'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Recipe:
     packages: tuple[str, ...]
     at_hand: tuple[str, ...]
     files: tuple[str, ...]  # directories below images/ whose content is laid over the root directory, in order
+    alternatives: tuple[tuple[str, ...], ...] = ()  # kept in apt's cache as well; one group replaces another
 
 
 RECIPES: dict[str, Recipe] = {
@@ -52,8 +55,9 @@ RECIPES: dict[str, Recipe] = {
     "provider": Recipe(
         "bookworm", (*_EVERYWHERE, "postfix", "dovecot-imapd", "dovecot-lmtpd"), (), ("common", "provider")
     ),
+    mta.IMAGE: Recipe("trixie", _EVERYWHERE, (), ("common", "mta"), tuple(mta.PACKAGES.values())),
 }
-SERVERS = tuple(name for name in RECIPES if name != "provider")
+SERVERS = tuple(name for name in RECIPES if name.startswith("debian"))
 
 
 def cache_directory() -> pathlib.Path:
@@ -76,6 +80,7 @@ def build_arguments(recipe: Recipe, sources: t.Sequence[str], check_dates: bool)
         f"--include={','.join(recipe.packages)}",
         "--skip=cleanup/apt",  # what is at hand, and the package lists to install it by
         f"--customize-hook={hook}",
+        *(f"--customize-hook={_DOWNLOAD} {shlex.join(packages)}" for packages in recipe.alternatives),
     ]
     if not check_dates:
         arguments.append('--aptopt=Acquire::Check-Valid-Until "false"')

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import typing as t
 
+from . import mta
 from .process import RigError, run, write_private
 
 
@@ -53,9 +54,10 @@ def write(directory: pathlib.Path, hosts: t.Sequence[Host]) -> None:
         "ansible_python_interpreter": "/usr/bin/python3",
     }
     addresses = {host.name: {"ansible_host": host.address} for host in hosts}
-    groups = {"servers": {"hosts": {name: one for name, one in addresses.items() if name != "provider"}}}
-    if "provider" in addresses:
-        groups["providers"] = {"hosts": {"provider": addresses["provider"]}}
+    providers = {name: one for name, one in addresses.items() if name == "provider" or name in mta.PACKAGES}
+    groups = {"servers": {"hosts": {name: one for name, one in addresses.items() if name not in providers}}}
+    if providers:
+        groups["providers"] = {"hosts": providers}
     inventory = {"all": {"vars": variables, "children": groups}}
     write_private(directory / "inventory.yml", json.dumps(inventory, indent=2) + "\n")
 

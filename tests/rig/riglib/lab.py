@@ -7,10 +7,11 @@ import concurrent.futures
 import dataclasses
 import os
 import pathlib
+import secrets
 import sys
 import typing as t
 
-from . import containers, images, inventory, provider
+from . import containers, images, inventory, mta, provider
 from .process import Lock, RigError, say, write_private
 
 LABS = containers.CHECKOUT / ".dev" / "labs"
@@ -40,10 +41,12 @@ class Plan:
     servers: tuple[str, ...]  # names of images
     count: int  # of each
     provider: bool
+    mtas: tuple[str, ...] = ()  # names in mta.PACKAGES; they need the provider
 
     def hosts(self) -> dict[str, str]:
         """Name of each host -> name of its image; the provider comes first."""
         hosts = {"provider": "provider"} if self.provider else {}
+        hosts.update(dict.fromkeys(self.mtas, mta.IMAGE))
         for server in self.servers:
             names = [server] if self.count == 1 else [f"{server}-{number}" for number in range(1, self.count + 1)]
             hosts.update(dict.fromkeys(names, server))
@@ -60,10 +63,9 @@ def up(name: str, plan: Plan, command: t.Sequence[str], options: t.Sequence[str]
         inventory.remove(directory)
         login = inventory.create(directory)
         lab.create_network(lock)
-        ca: concurrent.futures.Future[str] = concurrent.futures.Future()
+        lent: concurrent.futures.Future[provider.Lent] = concurrent.futures.Future()
 
-        def bring_up(host: str) -> inventory.Host:
-            names = provider.NAMES if host == "provider" else (f"{host}.lab.test",)
+        def bring_up(host: str, names: t.Sequence[str]) -> inventory.Host:
             address = lab.start(host, built[plan.hosts()[host]].reference, options, names, lock)
             state, host_key, *failed = lab.feed(host, login, "sh", "-c", _SETTLE).splitlines()
             say(host, "; ".join([f"{address}, systemd {state}", *failed]))
@@ -71,37 +73,50 @@ def up(name: str, plan: Plan, command: t.Sequence[str], options: t.Sequence[str]
 
         def bring_up_provider() -> inventory.Host:
             try:
-                host = bring_up("provider")
-                ca.set_result(_set_up_provider(lab, directory))
+                host = bring_up("provider", provider.NAMES)
+                lent.set_result(_set_up_provider(lab, directory))
+                if plan.mtas:
+                    username = lent.result().accounts["alerts"]["username"]
+                    write_private(directory / "alerts.pem", mta.client_certificate(lab, username))
             except BaseException as error:
-                ca.set_exception(error)
+                lent.set_exception(error)
                 raise
             provider.await_ports(host.address)
             say("provider", "every port answers")
             return host
 
+        def bring_up_mta(name: str) -> inventory.Host:
+            host = bring_up(name, (f"{name}.{provider.DOMAIN}",))
+            request = mta.install(lab, name)
+            mta.set_up(lab, name, request, lent.result())
+            mta.await_ports(host.address)
+            say(name, "every port answers")
+            return host
+
         def bring_up_server(name: str) -> inventory.Host:
-            host = bring_up(name)
+            host = bring_up(name, (f"{name}.lab.test",))
             if plan.provider:
-                lab.feed(name, ca.result(), "sh", "-c", "cat > /usr/local/share/rig-ca.pem")
+                lab.feed(name, lent.result().ca, "sh", "-c", "cat > /usr/local/share/rig-ca.pem")
             return host
 
         with concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:
             # The provider is first in line, so that no server waits for a CA that nobody makes.
             coming = [pool.submit(bring_up_provider)] if plan.provider else []
-            coming += [pool.submit(bring_up_server, host) for host in plan.hosts() if host != "provider"]
+            for host in plan.hosts():
+                if host != "provider":
+                    coming.append(pool.submit(bring_up_mta if host in plan.mtas else bring_up_server, host))
             hosts = [one.result() for one in coming]
         inventory.write(directory, hosts)
     say(name, f"ready: {directory / 'inventory.yml'}")
 
 
-def _set_up_provider(lab: containers.Containers, directory: pathlib.Path) -> str:
-    """Give the provider its accounts and certificates, and the lab's directory what clients need; the CA."""
+def _set_up_provider(lab: containers.Containers, directory: pathlib.Path) -> provider.Lent:
+    """Give the provider its accounts and certificates, and the lab's directory what clients need."""
     accounts = provider.new_accounts()
     pem = lab.feed("provider", provider.setup_input(accounts), "rig-provider-setup")
-    write_private(directory / "ca.pem", pem)
-    provider.write_accounts(directory, accounts)
-    return pem
+    lent = provider.Lent(pem, accounts, secrets.token_hex(32))
+    provider.write_accounts(directory, lent)
+    return lent
 
 
 def down(name: str | None, command: t.Sequence[str]) -> None:

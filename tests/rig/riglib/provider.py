@@ -12,33 +12,41 @@ import secrets
 import socket
 import ssl
 import time
+import typing as t
 
 from .process import RigError, write_private
 
 DOMAIN = "provider.test"
 NAMES = ("smtp.provider.test", "imap.provider.test")
-ACCOUNTS = ("alerts", "billing", "inbox", "canary")
+ACCOUNTS = ("alerts", "billing", "inbox", "canary", "unicode", "long")
 
 # The first bytes that a client gets from each port; with TLS from the start, after the handshake.
-_GREETINGS = {25: b"220 ", 143: b"* OK", 465: b"220 ", 587: b"220 ", 993: b"* OK"}
-_GREETINGS.update(dict.fromkeys((10465, 10587, 11587, 12587, 13587, 14587), b"220 "))
+GREETINGS = {25: b"220 ", 143: b"* OK", 465: b"220 ", 587: b"220 ", 993: b"* OK"}
+GREETINGS.update(dict.fromkeys((10465, 10587, 11587, 12587, 13587, 14587), b"220 "))
 _TLS_FROM_THE_START = (465, 993, 10465)
 _READY_WITHIN = 60.0  # seconds
+
+
+class Lent(t.NamedTuple):
+    """What the other mail servers of a lab take from the provider."""
+
+    ca: str  # PEM
+    accounts: dict[str, dict[str, str]]
+    oauth_key: str  # of access tokens: JSON Web Tokens (RFC 7519) signed by HS256 (RFC 7518 section 3.2)
 
 
 def new_accounts() -> dict[str, dict[str, str]]:
     """Accounts with fresh passwords.
 
     The canary's has what breaks naive masking (quotes, a backslash, a blank, what looks like a variable), and ends in a part
-    that no escaping changes, so that a leak of it is found by searching.
+    that no escaping changes, so that a leak of it is found by searching. The long one does not fit into a command line
+    with AUTH PLAIN (RFC 5321 section 4.5.3.1.4: 512 octets).
     """
-    return {
-        name: {
-            "username": f"{name}@{DOMAIN}",
-            "password": f"CANARY '\"\\${{x}}:#{secrets.token_hex(16)}" if name == "canary" else secrets.token_urlsafe(18),
-        }
-        for name in ACCOUNTS
-    }
+    passwords = {name: secrets.token_urlsafe(18) for name in ACCOUNTS}
+    passwords["canary"] = f"CANARY '\"\\${{x}}:#{secrets.token_hex(16)}"
+    passwords["unicode"] = f"Grüße, мир, 日本{passwords['unicode']}"
+    passwords["long"] = secrets.token_hex(200)
+    return {name: {"username": f"{name}@{DOMAIN}", "password": password} for name, password in passwords.items()}
 
 
 def setup_input(accounts: dict[str, dict[str, str]]) -> str:
@@ -51,16 +59,17 @@ def setup_input(accounts: dict[str, dict[str, str]]) -> str:
     return "".join(lines)
 
 
-def write_accounts(directory: pathlib.Path, accounts: dict[str, dict[str, str]]) -> None:
-    """Write accounts.yml (a variables file for Ansible) into a lab's directory."""
-    variables = {"rig_accounts": accounts, "rig_ca_pem": str(directory / "ca.pem")}
+def write_accounts(directory: pathlib.Path, lent: Lent) -> None:
+    """Write ca.pem and accounts.yml (a variables file for Ansible) into a lab's directory."""
+    write_private(directory / "ca.pem", lent.ca)
+    variables = {"rig_accounts": lent.accounts, "rig_oauth_key": lent.oauth_key, "rig_ca_pem": str(directory / "ca.pem")}
     write_private(directory / "accounts.yml", json.dumps(variables, indent=2) + "\n")
 
 
-def await_ports(address: str) -> None:
-    """Return when every port answers as its service does; RigError when one does not in time."""
+def await_ports(address: str, greetings: t.Optional[t.Mapping[int, bytes]] = None) -> None:
+    """Return when every port (default: of the provider) answers as its service does; RigError when one does not in time."""
     deadline = time.monotonic() + _READY_WITHIN
-    for port, start in _GREETINGS.items():
+    for port, start in (greetings or GREETINGS).items():
         while True:
             try:
                 got = _first_bytes(address, port, port in _TLS_FROM_THE_START)
@@ -69,7 +78,7 @@ def await_ports(address: str) -> None:
             if got.startswith(start):
                 break
             if time.monotonic() > deadline:
-                raise RigError(f"the provider's port {port} says {got!r} after {_READY_WITHIN:.0f} s")
+                raise RigError(f"port {port} of {address} says {got!r} after {_READY_WITHIN:.0f} s")
             time.sleep(0.1)
 
 

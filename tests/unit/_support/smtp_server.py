@@ -72,13 +72,16 @@ Handler = t.Callable[[Peer], None]
 
 
 class Server:
-    """Listens on a free loopback port while the ``with`` block runs. Each connection goes to *handler*, in a thread."""
+    """Listens on a free loopback port while the ``with`` block runs. Each connection goes to *handler*, in a thread.
 
-    def __init__(self, handler: Handler, family: int = socket.AF_INET) -> None:
+    All of 127.0.0.0/8 is loopback, so another *address* with the same *port* makes a host of several addresses.
+    """
+
+    def __init__(self, handler: Handler, family: int = socket.AF_INET, address: str = "", port: int = 0) -> None:
         self._handler = handler
         self._listener = socket.socket(family, socket.SOCK_STREAM)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._listener.bind(("::1" if family == socket.AF_INET6 else HOST, 0))
+        self._listener.bind((address or ("::1" if family == socket.AF_INET6 else HOST), port))
         self._listener.listen(64)
         self.port = self._listener.getsockname()[1]
         self.peers: t.List[Peer] = []
@@ -126,6 +129,11 @@ class Server:
             thread.join(5)
 
     @property
+    def running(self) -> bool:
+        """Whether a handler has not seen the end of its connection yet."""
+        return any(thread.is_alive() for thread in self._threads[1:])
+
+    @property
     def lines(self) -> t.List[bytes]:
         return [line for peer in list(self.peers) for line in peer.lines]
 
@@ -139,6 +147,29 @@ class Server:
         return b"\n".join(line for peer in list(self.peers) for line in peer.clear_lines)
 
 
+SaslExchange = t.Generator[t.Optional[bytes], bytes, str]
+"""Yields challenges, gets responses, returns the final reply. The first challenge is None where the client begins."""
+
+
+def run_sasl(peer: Peer, words: t.Sequence[str], sasl: t.Mapping[str, t.Callable[[Peer], SaslExchange]]) -> str:
+    """The reply to the AUTH command of *words*, after the whole exchange."""
+    if words[1] not in sasl:
+        return "504 5.5.4 Unrecognized authentication type"
+    exchange = sasl[words[1]](peer)
+    try:
+        challenge = next(exchange)
+        if challenge is None and len(words) > 2:
+            challenge = exchange.send(b"" if words[2] == "=" else base64.b64decode(words[2], validate=True))
+        while True:
+            peer.send("334 " + base64.b64encode(challenge or b"").decode())
+            line = peer.line()
+            if line == b"*":
+                return "501 5.7.0 Authentication aborted"
+            challenge = exchange.send(base64.b64decode(line, validate=True))
+    except StopIteration as end:
+        return str(end.value)
+
+
 def conversation(
     *,
     tls: str = "none",
@@ -147,11 +178,13 @@ def conversation(
     offer: t.Sequence[str] = ("SIZE 1000000", "STARTTLS"),
     offer_tls: t.Sequence[str] = (AUTH_OFFER,),
     replies: t.Optional[t.Mapping[str, t.Union[str, t.Sequence[str], Handler]]] = None,
+    sasl: t.Optional[t.Mapping[str, t.Callable[[Peer], SaslExchange]]] = None,
 ) -> Handler:
     """A server that behaves well but for what is given.
 
     *replies* maps a verb (or ``LOGIN1``, ``LOGIN2``, ``EHLO_TLS``) to the reply for it, or to a handler that does
-    whatever it likes instead, after which the connection is closed.
+    whatever it likes instead, after which the connection is closed. *sasl* has the server's side of mechanisms (see
+    sasl_server.py), for those that are not to be PLAIN and LOGIN with the account above.
     """
     special = dict(replies or {})
 
@@ -176,6 +209,9 @@ def conversation(
         words = line.split()
         if "AUTH" in special:
             return answer(peer, "AUTH")
+        if sasl is not None:
+            peer.send(run_sasl(peer, words, sasl))
+            return True
         if words[1] == "LOGIN":
             if not answer(peer, "LOGIN1", "334 VXNlcm5hbWU6"):
                 return False
@@ -280,6 +316,13 @@ class Certificates:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(str(chain), str(self._directory / f"{name}.key"))
         return context
+
+    def client(self) -> str:
+        """Path of a certificate that a client may show, with its key."""
+        name = self._signed("client", "DNS:client.example.org")
+        both = self._directory / "client-both.pem"
+        both.write_text((self._directory / f"{name}.pem").read_text() + (self._directory / f"{name}.key").read_text())
+        return str(both)
 
     def der(self, subject: str, names: str, days: int = 30) -> bytes:
         """A certificate for *subject* (as openssl -subj) and *names* (as subjectAltName, or none), in DER."""

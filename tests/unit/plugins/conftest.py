@@ -11,7 +11,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "_support"))
 
-from smtp_server import Certificates  # noqa: E402  (needs the path set above)
+from pki import AIA, Pki  # noqa: E402  (needs the path set above)
+from smtp_server import Certificates  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +30,14 @@ def relay() -> t.Callable[..., t.Dict[str, t.Any]]:
         return normalise_endpoints([{"name": "primary", "host": "127.0.0.1", "port": port, "tls": tls, **fields}])[0]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    """Certification authorities: a root, an intermediate below it, and who they have issued certificates to."""
+    made = Pki(tmp_path_factory.mktemp("pki"))
+    made.root("root", "/O=Test Trust/CN=Test Root")
+    made.root("stranger", "/O=Strangers/CN=Unknown Root")
+    made.intermediate("inter", "root", "/O=Test Trust/CN=Test Issuing CA", AIA, "authorityKeyIdentifier=keyid")
+    made.server("leaf", "inter", AIA, "authorityKeyIdentifier=keyid")
+    return made

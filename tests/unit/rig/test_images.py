@@ -32,7 +32,7 @@ def test_the_key_does_not_depend_on_where_the_checkout_is(
     assert key(recipe) == before
 
 
-@pytest.mark.parametrize("change", ["content", "name", "script", "packages", "at_hand", "sources"])
+@pytest.mark.parametrize("change", ["content", "name", "script", "packages", "at_hand", "alternatives", "sources"])
 def test_every_ingredient_changes_the_key(recipe: images.Recipe, change: str) -> None:
     before = key(recipe)
     file = next(path for path in (images._HERE / "common").rglob("*") if path.is_file())
@@ -46,7 +46,7 @@ def test_every_ingredient_changes_the_key(recipe: images.Recipe, change: str) ->
     elif change == "sources":
         sources = ("deb http://other.test bookworm main",)
     else:
-        recipe = dataclasses.replace(recipe, **{change: ("other",)})
+        recipe = dataclasses.replace(recipe, **{change: (("other",),) if change == "alternatives" else ("other",)})
     assert key(recipe, sources) != before
 
 
@@ -54,3 +54,11 @@ def test_the_archive_of_debian_11_may_be_past_its_date() -> None:
     arguments = images.build_arguments(images.RECIPES["debian11"], [], check_dates=False)
     assert '--aptopt=Acquire::Check-Valid-Until "false"' in arguments
     assert not images._dates_count("bullseye")
+
+
+def test_packages_that_replace_each_other_are_downloaded_one_group_after_the_other() -> None:
+    recipe = dataclasses.replace(images.RECIPES["debian13"], alternatives=(("exim4",), ("sendmail", "sasl2-bin")))
+    hooks = [word for word in images.build_arguments(recipe, [], check_dates=True) if word.startswith("--customize-hook=")]
+    assert len(hooks) == 3
+    assert hooks[1].endswith(" install exim4") and hooks[2].endswith(" install sendmail sasl2-bin")
+    assert all("--download-only" in hook for hook in hooks[1:])

@@ -33,7 +33,7 @@ def refused(field: str, **fields: t.Any) -> str:
 
 def test_has_every_field_with_its_default() -> None:
     found = one()
-    assert tuple(found) and set(found) == set(endpoint.FIELDS)
+    assert set(found) == {*endpoint.FIELDS, *endpoint.ONLY_POSTFIX}
     assert found["port"] == 587 and found["tls"] == "starttls"
     assert found["family"] == "any" and found["minimum_tls"] == "1.2" and found["fingerprints"] == []
     assert endpoint.credentials(found) is None
@@ -105,6 +105,7 @@ def test_external_logs_in_with_the_certificate_alone() -> None:
         ("fingerprints", {"fingerprints": [DIGEST], "dane": True}),
         ("dane", {"dane": "yes"}),
         ("minimum_tls", {"minimum_tls": "1.0"}),
+        ("minimum_tls", {**LOGIN, "minimum_tls": "1.3", "mechanism": "scram-sha-256-plus"}),
         ("minimum_tls", {"minimum_tls": 1.3}),
         ("family", {"family": "v6"}),
         ("source_address", {"source_address": "eth0"}),
@@ -131,6 +132,11 @@ def test_external_logs_in_with_the_certificate_alone() -> None:
 )
 def test_refuses_and_names_the_field(field: str, fields: t.Dict[str, t.Any]) -> None:
     assert refused(field, **fields)
+
+
+def test_a_mechanism_with_channel_binding_keeps_to_the_tls_version_that_has_one() -> None:
+    assert endpoint.trust(one(**LOGIN, mechanism="scram-sha-1-plus")).maximum_version == "1.2"
+    assert endpoint.trust(one(**LOGIN, mechanism="scram-sha-1")).maximum_version is None
 
 
 def test_a_password_in_clear_text_is_allowed_on_purpose_only() -> None:

@@ -3,25 +3,22 @@
 
 from __future__ import annotations
 
-import re
 import socket
-import string
 import threading
 import time
 
 import pytest
 from smtp_server import Certificates
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import connect, diagnose, tls, transcript
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import connect, tls, transcript
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.connect import Connector
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnoses import BY_CODE, CATALOGUE
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.observation import Observation
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.reply import Reply
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.resolve import Address
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.stages import Stages
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.transcript import Transcript
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.trust import Trust
 
 
 class Clock:
@@ -167,13 +164,6 @@ def test_the_outcomes_of_all_addresses_are_told() -> None:
     assert caught.value.kind == Kind.CONNECT and str(caught.value).count("refused") == 4
 
 
-def test_addresses_that_were_not_tried_are_no_evidence() -> None:
-    attempts = [connect.Attempt(_address(1), "refused"), *[connect.Attempt(_address(1), "not_tried")] * 3000]
-    seen = Observation("h", 25, "none", "auto", SmtpError(Kind.CONNECT, "x", stage="connect"), attempts)
-
-    assert diagnose.diagnose(seen, str)["evidence"] == ["127.0.0.1: refused"]
-
-
 # -- TLS ---------------------------------------------------------------------------------------------------------------
 
 _HELLO_REQUEST = b"\x16\x03\x03\x00\x04\x00\x00\x00\x00"
@@ -194,7 +184,7 @@ def test_a_handshake_is_not_mistaken_for_another_protocol_where_its_beginning_wa
     far.settimeout(5)
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
-    secured = tls.handshake(tls.verifying_context(certificates.ca_file), near, "localhost", Deadline(5))
+    secured = tls.handshake(tls.verifying_context(Trust(ca_file=certificates.ca_file)), near, "localhost", Deadline(5))
     secured.close()
     thread.join()
 
@@ -208,44 +198,3 @@ def test_a_handshake_ends_though_the_server_is_never_silent(monkeypatch: pytest.
         tls.handshake(tls.inspecting_context(), near, "localhost", Deadline(0.2))
 
     assert caught.value.kind == Kind.TIMEOUT and time.monotonic() - started < 2
-
-
-# -- the catalogue -----------------------------------------------------------------------------------------------------
-
-
-def test_codes_are_unique_and_named_alike() -> None:
-    assert len(BY_CODE) == len(CATALOGUE)
-    assert all(re.fullmatch(r"[a-z][a-z0-9_]+", code) for code in BY_CODE)
-    assert all(entry.remedy and entry.source and entry.summary.endswith(".") for entry in CATALOGUE)
-
-
-def test_texts_use_known_fields_only() -> None:
-    seen = Observation("h", 1, "none", "auto", SmtpError("unknown", "x"))
-    known = set(diagnose._facts(seen))
-    for entry in CATALOGUE:
-        used = {name for text in (entry.summary, entry.remedy) for _literal, name, _spec, _conversion in string.Formatter().parse(text) if name}
-        assert used <= known, entry.code
-
-
-def test_every_diagnosis_that_is_recognised_is_in_the_catalogue_and_the_reverse() -> None:
-    with open(diagnose.__file__, encoding="utf-8") as file:
-        quoted = set(re.findall(r'"([a-z]+(?:_[a-z0-9]+)+|unknown)"', file.read()))
-    prefixes = {code.split("_")[0] for code in BY_CODE}
-    not_codes = {"ehlo_tls", "starttls_masked"}
-
-    assert set(BY_CODE) <= quoted
-    assert {word for word in quoted - not_codes if word.split("_")[0] in prefixes} <= set(BY_CODE)
-
-
-def test_what_no_rule_fits_is_unknown() -> None:
-    seen = Observation("h", 25, "none", "auto", SmtpError("something new", "odd", stage="ehlo"))
-
-    assert diagnose.diagnose(seen, str)["code"] == "unknown"
-    assert diagnose.diagnose(seen, str)["evidence"] == ["ehlo: odd"]
-
-
-def test_text_of_a_server_is_no_template() -> None:
-    error = SmtpError(Kind.REPLY, "x", stage="auth", reply=Reply(535, ["{host} {0} {{x}} %s"]), command="AUTH PLAIN")
-    seen = Observation("h", 25, "none", "auto", error)
-
-    assert "535 {host} {0} {{x}} %s" in diagnose.diagnose(seen, str)["summary"]

@@ -1,0 +1,15 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-3.0-or-later
+# The unit tests and the fuzzing properties with the coverage of the login test's own package, by branch; too little is an error.
+# Arguments go to pytest: coverage.sh tests/unit/plugins/module_utils/_smtp/test_reply.py
+set -eu
+cd "$(dirname "$0")/../.."
+# Children of the tests, other users among them (run_as), write what they have seen into files of their own.
+data=$(mktemp -d)
+trap 'rm -rf "$data"' EXIT
+chmod 1777 "$data"
+export COVERAGE_FILE="$data/coverage"
+[ $# -gt 0 ] || set -- tests/unit tests/fuzz
+.dev/venv/bin/python -m coverage run -m pytest --quiet --numprocesses=2 "$@"
+.dev/venv/bin/python -m coverage combine --quiet
+.dev/venv/bin/python -m coverage report

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the test of a relay and the prediction come to together: one result, one diagnosis."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from postfix_instance import Instance
+
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix import as_postfix
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import result
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import SmtpError
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.observation import Observation
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.transcript import Transcript
+
+HOST = "smtp.example.net"
+PASSWORD = "pass word"
+LOGIN = f"relayhost = [{HOST}]:587\nsmtp_sasl_auth_enable = yes\nsmtp_sasl_password_maps = hash:/p\nsmtp_sasl_tls_security_options = noanonymous\n"
+ENCRYPT = "smtp_tls_security_level = encrypt\n"
+IN_CLEAR = "smtp_tls_security_level = may\nsmtp_sasl_security_options = noanonymous\n"
+
+
+def seen(before: t.Sequence[str], after: t.Optional[t.Sequence[str]], tried: bool, error: t.Optional[SmtpError] = None) -> t.Dict[str, t.Any]:
+    """A result as probe_all() gives it, of a server with these capabilities."""
+    found = result.assemble("r", Observation(HOST, 587, "starttls", error=error), Transcript().show)
+    found["capabilities"] = {"before_tls": list(before), "after_tls": None if after is None else list(after)}
+    found["auth"].update(tried=tried, code=235 if tried else None)
+    found["tls"] = {"verified": error is None, "names": [HOST], "days_left": 10}
+    return found
+
+
+GOOD = seen(["STARTTLS"], ["AUTH PLAIN LOGIN"], tried=True)
+NO_AUTH = seen(["STARTTLS"], ["SIZE 1"], tried=False, error=SmtpError("no_auth", "x", stage="auth"))
+OPEN_RELAY = seen(["STARTTLS"], ["SIZE 1"], tried=False)
+NO_STARTTLS = seen(["AUTH PLAIN"], None, tried=False, error=SmtpError("no_starttls", "x", stage="starttls"))
+
+
+def examine(main: str, *answers: t.Dict[str, t.Any], table: t.Optional[t.Dict[str, str]] = None) -> t.List[t.Dict[str, t.Any]]:
+    tables = {"hash:/p": {HOST: f"user:{PASSWORD}"} if table is None else table}
+    asked: t.List[t.Dict[str, t.Any]] = []
+
+    def test(endpoints: t.List[t.Dict[str, t.Any]]) -> t.List[t.Dict[str, t.Any]]:
+        asked.extend(endpoints)
+        return list(answers)
+
+    found = as_postfix.examine(Instance(main, tables=tables).relays(), test)
+    assert len(asked) == len(answers)
+    assert PASSWORD not in str(found)
+    return found
+
+
+def code_of(found: t.List[t.Dict[str, t.Any]]) -> t.Optional[str]:
+    assert found[0]["ok"] is (found[0]["diagnosis"] is None)
+    return found[0]["diagnosis"] and t.cast(str, found[0]["diagnosis"]["code"])
+
+
+def test_all_is_well() -> None:
+    found = examine(LOGIN + ENCRYPT, GOOD)
+    assert code_of(found) is None
+    assert found[0]["postfix"]["prediction"]["action"] == "sends"
+    assert found[0]["postfix"]["mail"] == found[0]["postfix"]["prediction"]
+    assert found[0]["postfix"]["credential"]["username"] == "user"
+
+
+@pytest.mark.parametrize(
+    ("main", "answer", "table", "code"),
+    [
+        (ENCRYPT, NO_AUTH, None, "postfix_would_send_unauthenticated"),
+        (ENCRYPT, OPEN_RELAY, {"other.example.net": "user:x"}, "postfix_no_credential"),
+        (IN_CLEAR, NO_STARTTLS, None, "postfix_would_send_password_in_clear"),
+        (ENCRYPT, NO_STARTTLS, None, "cap_starttls_absent"),
+        (ENCRYPT + "defer_transports = smtp\n", GOOD, None, "postfix_would_not_send"),
+    ],
+)
+def test_what_is_told(main: str, answer: t.Dict[str, t.Any], table: t.Optional[t.Dict[str, str]], code: str) -> None:
+    found = examine(LOGIN + main, answer, table=table)
+    assert code_of(found) == code
+    assert found[0]["diagnosis"]["summary"].startswith(HOST)
+
+
+def test_a_relay_that_knows_this_host_by_its_address_needs_no_login() -> None:
+    assert code_of(examine(f"relayhost = [{HOST}]:587\n" + ENCRYPT, OPEN_RELAY)) is None
+
+
+def test_without_a_relay_there_is_nothing_to_test_and_a_whole_result_nevertheless() -> None:
+    found = examine("")
+    assert code_of(found) == "postfix_no_relay"
+    assert set(found[0]) == {*GOOD, "postfix"}
+
+
+def test_of_two_servers_the_mail_takes_the_one_that_works() -> None:
+    dead = seen([], None, tried=False, error=SmtpError("connect", "x", stage="connect"))
+    table = dict.fromkeys((HOST, "backup.example.net"), "user:" + PASSWORD)
+    found = examine(f"{LOGIN}{ENCRYPT}smtp_fallback_relay = [backup.example.net]:587\n", dead, GOOD, table=table)
+    assert [entry["postfix"]["prediction"]["action"] for entry in found] == ["defers", "sends"]
+    assert {entry["postfix"]["mail"]["action"] for entry in found} == {"sends"}
+    assert [entry["ok"] for entry in found] == [False, True]
