@@ -12,6 +12,8 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.dev/collections
 export ANSIBLE_HOME := $(CURDIR)/.dev/ansible
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PY_COLORS := 0
+# More workers than cores: many tests wait for a deadline.
+UNITS := --quiet --numprocesses=6 --dist=worksteal
 
 say = printf '\n==> %s\n' "$(1)"
 
@@ -45,7 +47,7 @@ test-fast: ## The inner loop: ruff, mypy and the unit tests on one Python
 	@$(call say,mypy)
 	@tests/tools/mypy.sh
 	@$(call say,unit tests with $$(ansible --version | head -n 1))
-	@$(VENV)/bin/python -m pytest --quiet --numprocesses=2
+	@$(VENV)/bin/python -m pytest $(UNITS)
 
 .PHONY: lint
 lint: ## ruff, mypy, ansible-lint, shellcheck, changelog
@@ -64,12 +66,12 @@ lint: ## ruff, mypy, ansible-lint, shellcheck, changelog
 	@$(VENV)/bin/python tests/tools/diagnoses_doc.py --check
 
 .PHONY: units
-units: ## Unit tests, on every Python from 3.8 on that this machine has
-	@$(call say,unit tests with $$(ansible --version | head -n 1))
-	@$(VENV)/bin/python -m pytest --quiet --numprocesses=2
+units: ## Unit tests, with the coverage of the login test, and on every Python from 3.8 on that this machine has
+	@$(call say,unit tests and their coverage with $$(ansible --version | head -n 1))
+	@tests/tools/coverage.sh
 	@[ "$$(readlink -f .dev/venv-floor)" = "$$(readlink -f $(VENV))" ] || { \
 	  $(call say,unit tests with $$(.dev/venv-floor/bin/ansible --version | head -n 1)); \
-	  .dev/venv-floor/bin/python -m pytest --quiet --numprocesses=2; }
+	  .dev/venv-floor/bin/python -m pytest $(UNITS); }
 	@$(call say,unit tests of module_utils on the Pythons of managed hosts)
 	@tests/tools/units.sh
 
@@ -96,6 +98,14 @@ system: ## Check-mode truth, secrets, bad input and the built collection, in the
 bench: setup ## The role against a facts-only play; the login test against swaks, msmtp and a script with smtplib
 	@$(PYTHON) tests/bench/bench.py
 	@$(VENV)/bin/python tests/bench/probe.py
+
+.PHONY: mutants
+mutants: setup ## Break the login test in ways that matter and see that the unit tests notice
+	@$(VENV)/bin/python tests/tools/mutants.py
+
+.PHONY: fuzz
+fuzz: setup ## Try the parsers with random input, a minute each; with atheris (tests/requirements/fuzz.txt) if it is installed
+	@$(VENV)/bin/python tests/fuzz/fuzz.py --seconds 60
 
 .PHONY: clean
 clean: ## Remove every lab and what the checkout keeps in .dev

@@ -102,6 +102,8 @@ options:
           - With O(relays[].mechanism=auto), try the next weaker mechanism after a refusal, and so on. Each counts as a failed login at the
             provider, which may lock the account.
           - RV(results[].auth.attempts) tells what was tried.
+          - Without it, a login that was refused is not sent again in the same run either, for another relay with the same O(relays[].host),
+            O(relays[].port) and credentials. That relay fails with the same reply, and the evidence says so.
         type: bool
         default: false
         version_added: "0.2.0"
@@ -201,6 +203,7 @@ options:
       sender:
         description:
           - Ask whether the relay takes mail from this address (C(MAIL FROM)). No message is sent, the transaction is reset.
+          - Many servers, Postfix among them, refuse a sender only together with a recipient, so set O(relays[].recipient) as well.
         type: str
         version_added: "0.2.0"
       recipient:
@@ -340,11 +343,11 @@ results:
       returned: always
       type: str
     host:
-      description: Host of the relay.
+      description: Host of the relay. Empty if Postfix has none (O(from_postfix)).
       returned: always
       type: str
     port:
-      description: Port of the relay.
+      description: Port of the relay, V(0) if Postfix has none (O(from_postfix)).
       returned: always
       type: int
     tls_mode:
@@ -353,7 +356,8 @@ results:
       type: str
     ok:
       description:
-        - Whether all stages passed. If O(relays[].password) is set, this is never V(true) without a login that the relay confirmed.
+        - Whether all stages passed. If credentials are given, or Postfix would log in, this is never V(true) without a login that the relay
+          confirmed.
       returned: always
       type: bool
     diagnosis:
@@ -465,11 +469,11 @@ results:
       type: dict
       contains:
         version:
-          description: Protocol version.
+          description: Protocol version, V(null) if the handshake did not end.
           returned: always
           type: str
         cipher:
-          description: Cipher suite.
+          description: Cipher suite, V(null) if the handshake did not end.
           returned: always
           type: str
         verified:
@@ -482,15 +486,15 @@ results:
           type: list
           elements: str
         subject:
-          description: Whom the certificate is for, in full.
+          description: Whom the certificate is for, in full, V(null) if none was seen.
           returned: always
           type: str
         issuer:
-          description: Who issued the certificate.
+          description: Who issued the certificate, V(null) if none was seen.
           returned: always
           type: str
         key_type:
-          description: Kind of the public key, such as V(RSA) or V(EC P-256).
+          description: Kind of the public key, such as V(RSA) or V(EC P-256). V(null) if no certificate was seen.
           returned: always
           type: str
         key_bits:
@@ -498,19 +502,19 @@ results:
           returned: always
           type: int
         fingerprint_sha256:
-          description: SHA-256 fingerprint of the certificate, 64 hex digits.
+          description: SHA-256 fingerprint of the certificate, 64 hex digits. V(null) if none was seen.
           returned: always
           type: str
         not_before:
-          description: From when on the certificate is valid, in UTC (ISO 8601).
+          description: From when on the certificate is valid, in UTC (ISO 8601). V(null) if none was seen.
           returned: always
           type: str
         not_after:
-          description: Until when the certificate is valid, in UTC (ISO 8601).
+          description: Until when the certificate is valid, in UTC (ISO 8601). V(null) if none was seen.
           returned: always
           type: str
         days_left:
-          description: Whole days until then, negative if it has expired.
+          description: Whole days until then, negative if it has expired. V(null) if no certificate was seen.
           returned: always
           type: int
         chain:
@@ -748,7 +752,7 @@ results:
           returned: always
           type: str
         tls_level_from:
-          description: The parameter or table that sets it.
+          description: The parameter or table that sets it, V(null) if there is none.
           returned: always
           type: str
         tls_names:
@@ -782,19 +786,19 @@ results:
               returned: always
               type: bool
             key:
-              description: Key that it was found under.
+              description: Key that it was found under, V(null) if there is none.
               returned: always
               type: str
             by:
-              description: What the key is, such as the next hop or the sender.
+              description: What the key is, V(sender), V(host) or V(nexthop). V(null) if there is none.
               returned: always
               type: str
             table:
-              description: Table that holds it.
+              description: Table that holds it, V(null) if there is none. One that is written in main.cf itself is cut, as in V(static:...).
               returned: always
               type: str
             username:
-              description: User name.
+              description: User name, V(null) if there is none, or if the entry is not of the form C(user:password) and may be the password.
               returned: always
               type: str
             keys_tried:
@@ -818,7 +822,7 @@ results:
           type: list
           elements: str
         helo_name:
-          description: Name by which Postfix introduces itself.
+          description: Name by which Postfix introduces itself, V(null) if it is not known.
           returned: always
           type: str
         family:
@@ -1076,7 +1080,7 @@ def run(module: AnsibleModule) -> None:
     if options["from_postfix"] and options["relays"] is not None:
         raise RelayError("relays", "can not be combined with from_postfix, which takes the relays from Postfix")
     check_run_options(options["timeout"], options["ehlo_name"])
-    facts = overall(_test_postfix(options) if options["from_postfix"] else _test_given(options))
+    facts = overall(_test_postfix(module) if options["from_postfix"] else _test_given(options))
     failed = [result for result in facts["results"] if not result["ok"]]
     if failed and options["on_failure"] == "fail":
         module.fail_json(msg=_message(failed, len(facts["results"])), **facts)
@@ -1087,9 +1091,14 @@ def _test_given(options: t.Dict[str, t.Any]) -> t.List[Result]:
     return _test(endpoint.normalise_endpoints(options["relays"], "relays"), options)
 
 
-def _test_postfix(options: t.Dict[str, t.Any]) -> t.List[Result]:
-    relays = effective.relays(options["config_directory"], Deadline(options["timeout"]))
-    return as_postfix.examine(relays, lambda targets: _test(targets, options))
+def _test_postfix(module: AnsibleModule) -> t.List[Result]:
+    options = module.params
+    deadline = Deadline(options["timeout"])
+    # A table that does not answer leaves time to say so, and slow name servers leave time for the test.
+    relays = effective.relays(options["config_directory"], deadline.within(options["timeout"] / 2))
+    # As Ansible does with the passwords that are options: whatever happens, they are masked in what is returned.
+    module.no_log_values.update(relay.credential.password for relay in relays if relay.credential and relay.credential.password)
+    return as_postfix.examine(relays, lambda targets: _test(targets, {**options, "timeout": deadline.remaining()}))
 
 
 def _test(targets: t.List[endpoint.Endpoint], options: t.Dict[str, t.Any]) -> t.List[Result]:
@@ -1098,31 +1107,55 @@ def _test(targets: t.List[endpoint.Endpoint], options: t.Dict[str, t.Any]) -> t.
     if not user:
         return _probe(targets, options, explain)
     results = t.cast("t.List[Result]", run_as.call(user, lambda: _probe(targets, options), options["timeout"] + GRACE))
-    return [_with_rules(target, result, options) if explain else result for target, result in zip(targets, results)]
+    return _with_rules(targets, results, options) if explain else results
 
 
 def _probe(targets: t.List[endpoint.Endpoint], options: t.Dict[str, t.Any], explain: t.Optional[Explain] = None) -> t.List[Result]:
     return probe_all(targets, options["timeout"], options["ehlo_name"], options["investigate"], explain)
 
 
-def _with_rules(target: endpoint.Endpoint, result: Result, options: t.Dict[str, t.Any]) -> Result:
-    """The firewall is read by root. Where a rule stops the user's connection, it is tried once more, and told the rule."""
-    user = options["run_as"]
-    if not result["diagnosis"] or result["diagnosis"]["stage"] != "connect":
-        return result
-    rules = who_blocks.explain([entry["address"] for entry in result["addresses"]], result["port"], pwd.getpwnam(user).pw_uid)
-    if not rules:
-        return result
+def _with_rules(targets: t.List[endpoint.Endpoint], results: t.List[Result], options: t.Dict[str, t.Any]) -> t.List[Result]:
+    """The firewall is read by root. Where rules stop connections of the user, these are tried once more, and told the rules."""
+    user, limit = options["run_as"], Deadline(GRACE)
+    rules: t.Dict[t.Tuple[str, int], t.List[str]] = {}
+    stopped: t.List[int] = []
+    for index, result in enumerate(results):
+        if limit.expired or not _unconnected(targets[index], result):
+            continue
+        addresses, port = [entry["address"] for entry in result["addresses"]], result["port"]
+        found = who_blocks.explain(addresses, port, pwd.getpwnam(user).pw_uid)
+        if found:
+            stopped.append(index)
+            rules.update({(address, port): found for address in addresses})
+    if not stopped:
+        return results
+
+    def explain(addresses: t.Sequence[str], port: int) -> t.List[str]:
+        return next((rules[address, port] for address in addresses if (address, port) in rules), [])
+
     briefly = {**options, "timeout": min(options["timeout"], GRACE), "investigate": False}
-    (told,) = run_as.call(user, lambda: _probe([target], briefly, lambda _addresses, _port: rules), 2 * GRACE)
-    return t.cast(Result, told)
+    again = [targets[index] for index in stopped]
+    told = dict(zip(stopped, run_as.call(user, lambda: _probe(again, briefly, explain), 2 * GRACE)))
+    return [told.get(index, result) for index, result in enumerate(results)]
+
+
+def _unconnected(target: endpoint.Endpoint, result: Result) -> bool:
+    """Whether no address of the relay could be connected to. What a proxy did is no matter of this host's rules."""
+    failed_at = result["diagnosis"]["stage"] if result["diagnosis"] else ""
+    return failed_at == "connect" and target["proxy"] is None
 
 
 def _message(failed: t.List[Result], tested: int) -> str:
     diagnosis, postfix = failed[0]["diagnosis"], failed[0].get("postfix")
     count = f"{len(failed)} of {tested} relays failed, first: " if tested > 1 else ""
-    prediction = f" {postfix['prediction']['text']}" if postfix else ""
+    prediction = _prediction(diagnosis, postfix) if postfix else ""
     return f"{count}{diagnosis['summary']} {diagnosis['remedy']}{prediction} [{diagnosis['code']}]"
+
+
+def _prediction(diagnosis: t.Dict[str, t.Any], postfix: t.Dict[str, t.Any]) -> str:
+    """What Postfix would do, without what the diagnosis says already."""
+    said, text = diagnosis["summary"].rstrip("."), str(postfix["prediction"]["text"])
+    return "" if text.rstrip(".") in said else " " + text.replace(f": {said}", "")
 
 
 def main() -> None:

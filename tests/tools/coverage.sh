@@ -10,6 +10,7 @@ trap 'rm -rf "$data"' EXIT
 chmod 1777 "$data"
 export COVERAGE_FILE="$data/coverage"
 [ $# -gt 0 ] || set -- tests/unit tests/fuzz
-.dev/venv/bin/python -m coverage run -m pytest --quiet --numprocesses=2 "$@"
+.dev/venv/bin/python -m coverage run -m pytest --quiet --numprocesses=6 --dist=worksteal "$@" || failed=$?
 .dev/venv/bin/python -m coverage combine --quiet
 .dev/venv/bin/python -m coverage report
+exit "${failed:-0}"

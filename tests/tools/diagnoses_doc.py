@@ -84,6 +84,10 @@ KINDS = {
 FIELDS = {
     "login": "(What the provider wants as user name and password, see below.)",
     "switch": "(The way that works, if one was found.)",
+    "tries": "It was tried once only, so as not to lock the account.",
+    "tls_wanted": "TLS 1.2 or later (or what was asked for)",
+    "tls_remedy": "The provider must offer TLS 1.2 or later; older versions are not safe and are not used. (With minimum_tls 1.3 or a "
+    "mechanism with -plus, the option to change.)",
     "clock": "Check the clock of this server first.",
     "where": "HOST:PORT",
 }

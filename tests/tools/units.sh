@@ -8,9 +8,9 @@ trap 'rm -rf "$logs"' EXIT
 export logs
 
 # shellcheck disable=SC2016  # expanded by the inner shell
-printf '%s\n' .dev/venv-units-* | xargs -n 1 -P 3 sh -c '
+printf '%s\n' .dev/venv-units-* | xargs -n 1 -P 2 sh -c '
     name=$(basename "$0")
-    "$0/bin/python" -m pytest --quiet -p no:cacheprovider tests/unit/plugins/module_utils >"$logs/$name" 2>&1 || touch "$logs/failed"
+    "$0/bin/python" -m pytest --quiet --numprocesses=4 --dist=worksteal -p no:cacheprovider tests/unit/plugins/module_utils >"$logs/$name" 2>&1 || touch "$logs/failed"
     printf "%s: %s\n" "${name#venv-units-}" "$(tail -n 1 "$logs/$name")"
 '
 [ ! -e "$logs/failed" ] || { cat "$logs"/venv-units-*; exit 1; }

@@ -2,7 +2,7 @@
 """Make the virtual environments of the tests: .dev/venv (newest ansible-core), .dev/venv-floor (oldest supported), .dev/venv-units-X.Y.
 
     venv.py main floor          make these, as far as this machine has the Pythons
-    venv.py units               make one with pytest alone for every Python from 3.8 on that this machine has
+    venv.py units               make one with nothing but pytest for every Python from 3.8 on that this machine has
 
 An environment lives in the cache directory under a name made from its contents, so checkouts share it, and a changed
 list of requirements makes a new one. A build that was killed has no marker and is made again.

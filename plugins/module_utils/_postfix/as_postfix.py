@@ -12,6 +12,7 @@ import typing as t
 
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.effective_relay import EffectiveRelay
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.predict import (
+    DEFERS,
     SENDS,
     SENDS_PASSWORD_IN_CLEAR,
     SENDS_UNAUTHENTICATED,
@@ -55,6 +56,8 @@ def _judge(relay: EffectiveRelay, tested: t.Optional[Result], prediction: Predic
     code, text = _complaint(relay, found, prediction)
     if code:
         found["diagnosis"] = _describe(relay, code, text)
+    elif found["diagnosis"] is not None:
+        found["diagnosis"] = {**found["diagnosis"], "remedy": f"{found['diagnosis']['remedy']}{_in_words_of_postfix(found)}"}
     found["ok"] = found["diagnosis"] is None
     return found
 
@@ -70,12 +73,41 @@ def _complaint(relay: EffectiveRelay, found: Result, prediction: Prediction) -> 
         missing = [problem for problem in relay.problems if problem.code == "postfix_no_credential"]
         return (missing[0].code, missing[0].text) if missing else ("postfix_would_send_unauthenticated", prediction["text"])
     if found["diagnosis"] is not None:
-        return "", ""
+        return _setting_behind(found["diagnosis"]["code"], relay, prediction)
     if relay.problems:
         return relay.problems[0].code, relay.problems[0].text
     if prediction["action"] not in (SENDS, SENDS_UNAUTHENTICATED, UNKNOWN):
         return "postfix_would_not_send", prediction["text"]
+    if relay.login_enabled and not found["auth"]["tried"]:
+        return "postfix_login_not_tested", prediction["text"]
     return "", ""
+
+
+_SETTINGS_BEHIND = {
+    "tls_wrong_mode": "postfix_tls_contradiction",
+    "tls_cert_untrusted_issuer": "postfix_ca_unreadable",
+    "tls_cert_self_signed_in_chain": "postfix_ca_unreadable",
+    "cap_no_common_mech": "postfix_mechanism_missing",
+}
+"""Failures of the test that a setting of Postfix explains, if it is as these diagnoses say."""
+
+
+def _setting_behind(failure: str, relay: EffectiveRelay, prediction: Prediction) -> t.Tuple[str, str]:
+    """As :func:`_complaint`: the setting to change where it explains the failure of the test; else the failure says it best."""
+    code = _SETTINGS_BEHIND.get(failure, "")
+    text = next((problem.text for problem in relay.problems if problem.code == code), "")
+    if not text and failure == "cap_no_common_mech" and prediction["action"] == DEFERS:
+        text = prediction["text"]
+    return (code, text) if text else ("", "")
+
+
+def _in_words_of_postfix(found: Result) -> str:
+    """The combination that works, which the diagnosis tells in options of the module, as settings of Postfix."""
+    for way in found["alternatives"]:
+        if way["works"] and (way["port"], way["tls"]) != (found["port"], found["tls_mode"]):
+            wrappermode = "yes" if way["tls"] == "implicit" else "no"
+            return f" For Postfix that is the next hop [{found['host']}]:{way['port']} with smtp_tls_wrappermode = {wrappermode}."
+    return ""
 
 
 def _untested(relay: EffectiveRelay) -> Result:

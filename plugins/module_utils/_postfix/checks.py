@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from ansible_collections.outpost.smtp.plugins.module_utils._postfix import tls_policy
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix import literal_tables, sasl_lookup, tls_policy
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.effective_relay import EffectiveRelay, Problem
 
 #: Ports that speak TLS from the first byte, and ports that do not (RFC 8314 section 7.3, RFC 6409).
@@ -50,7 +50,7 @@ def _login(relay: EffectiveRelay) -> None:
     parameters, lookup, credential = relay.parameters, relay.lookup, relay.credential
     if not relay.login_enabled:
         if credential is not None:
-            text = f"{credential.table} has a credential for {credential.key}, but smtp_sasl_auth_enable is no"
+            text = f"Postfix would send WITHOUT logging in: {credential.table} has a credential for {credential.key}, but smtp_sasl_auth_enable is no"
             relay.problems.append(Problem("postfix_would_send_unauthenticated", text))
         return
     if not parameters.get("smtp_sasl_password_maps"):
@@ -63,10 +63,12 @@ def _login(relay: EffectiveRelay) -> None:
         relay.unclear.append(f"a table that this test may not read, other than Postfix ({lookup.error})")
     elif lookup.error:
         relay.problems.append(Problem("postfix_credential_unreadable", lookup.error))
+    elif not sasl_lookup.followed(parameters):
+        relay.unclear.append("a table in smtp_sasl_password_maps that is made of others (randmap, pipemap or unionmap)")
     elif credential is None:
         similar = f"; there is {' and '.join(lookup.near)}, which Postfix does not look up for it" if lookup.near else ""
-        tried = " and ".join(lookup.keys)
-        relay.problems.append(Problem("postfix_no_credential", f"{parameters.get('smtp_sasl_password_maps')} has no entry for {tried}{similar}"))
+        tried, tables = " and ".join(lookup.keys), literal_tables.shown(parameters.get("smtp_sasl_password_maps"))
+        relay.problems.append(Problem("postfix_no_credential", f"{tables} has no entry for {tried}{similar}"))
     elif not credential.password:
         text = f"the entry of {credential.table} for {credential.key} has no colon with a password after it"
         relay.problems.append(Problem("postfix_credential_unreadable", text))
@@ -97,5 +99,7 @@ def _not_followed(relay: EffectiveRelay) -> None:
         "a table in smtp_sasl_mechanism_filter": any(":" in word and not word.startswith("static:") for word in filters),
     }
     relay.unclear += [text for text, is_set in found.items() if is_set]
+    if relay.login_enabled and relay.credential is not None and not relay.vouched_for:
+        relay.notes.append(f"{relay.host} is named by an MX or SRV record alone, which can be forged: this test sends no password there")
     if parameters.get("smtp_sasl_auth_cache_name"):
         relay.notes.append("smtp_sasl_auth_cache_name is set: Postfix remembers a refused login and does not try it again for a while")

@@ -110,7 +110,8 @@ class EffectiveRelay:
         """
         if not self.host:
             return None
-        credential = self.credential if self.login_enabled and self.tls_mode != "none" and self._testable() else None
+        wanted = self.login_enabled and self.tls_mode != "none" and self.vouched_for
+        credential = self.credential if wanted and self._testable() else None
         return {
             **UNSET,
             "name": self.name,
@@ -160,6 +161,16 @@ class EffectiveRelay:
             found["ca_path"] = files.ca_path
         return found
 
+    @property
+    def vouched_for(self) -> bool:
+        """Whether the settings say which server gets the password, and not only an MX or SRV record, which can be forged.
+
+        At a level that looks at no names, whoever forges it has a certificate for the host that he named.
+        """
+        below = self.host == self.nexthop_host or self.host.endswith(f".{self.nexthop_host}")
+        named = bool(self.policy and self.policy.server_name) or self._name_to_check() is not None
+        return below or named or self.level == tls_policy.FINGERPRINT
+
     def _name_to_check(self) -> t.Optional[str]:
         """None for the host itself, which is what the test looks for if nothing else is said."""
         names = self.accepted_names()
@@ -199,7 +210,7 @@ class EffectiveRelay:
                 "key": credential.key if credential else None,
                 "by": credential.by if credential else None,
                 "table": credential.table if credential else None,
-                "username": credential.username if credential else None,
+                "username": credential.shown_username if credential else None,
                 "keys_tried": list(self.lookup.keys),
                 "similar_keys": list(self.lookup.near),
             },

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import os
 import re
+import select
+import selectors
 import subprocess
+import time
 import typing as t
 
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.errors import PostfixError
@@ -18,6 +21,10 @@ from ansible_collections.outpost.smtp.plugins.module_utils._postfix.packages imp
 
 #: Seconds that a program may take; `postfix stop` waits some for deliveries that are under way.
 _TIMEOUT = 120.0
+#: Octets that a program may write; `postmap -s` lists whole tables, and those of a large site have millions of entries.
+MAX_OUTPUT = 4 << 20
+_CHUNK = 65536
+_OF_POSTFIX = ("postfix", "postconf", "postmap")
 #: The instance that the distributions' service unit runs.
 DEFAULT_DIRECTORY = "/etc/postfix"
 SERVICE_UNIT = "postfix.service"
@@ -38,19 +45,65 @@ Run = t.Callable[[t.Sequence[str], str], Result]
 
 
 def run_program(argv: t.Sequence[str], stdin: str = "", timeout: float = _TIMEOUT) -> Result:
-    """Run a program with untranslated messages. Raises PostfixError when it does not start or does not end in ``timeout``."""
+    """Run a program with untranslated messages. Raises PostfixError when it does not start or does not end in ``timeout``.
+
+    One that writes more than MAX_OUTPUT is ended, and the beginning of what it wrote is returned with a complaint.
+    """
     path = find_program(argv[0])
     if path is None:
-        raise PostfixError(f"The program {argv[0]} is not on this host")
+        missing = "Postfix is not on this host: there is no program" if argv[0] in _OF_POSTFIX else "There is no program"
+        raise PostfixError(f"{missing} {argv[0]}")
     environment = {"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     try:
         # pylint: disable-next=ansible-bad-function  # run_command belongs to AnsibleModule, which this package does not know
-        done = subprocess.run([path, *argv[1:]], input=stdin.encode(), capture_output=True, timeout=timeout, env=environment, check=False)
+        process = subprocess.Popen([path, *argv[1:]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
     except OSError as error:
         raise PostfixError(f"{argv[0]} does not start: {error.strerror}") from None
-    except subprocess.TimeoutExpired:
-        raise PostfixError(f"{argv[0]} {argv[-1]} did not end within {timeout:.0f} seconds") from None
-    return Result(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))
+    with process:
+        try:
+            out, err = _communicate(process, stdin.encode(), time.monotonic() + timeout)
+        except subprocess.TimeoutExpired:
+            raise PostfixError(f"{argv[0]} {argv[-1]} did not end within {timeout:.0f} seconds") from None
+        finally:
+            process.kill()  # does nothing to one that has ended and was waited for
+    return Result(process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
+
+
+def _communicate(process: subprocess.Popen[bytes], stdin: bytes, limit: float) -> t.Tuple[bytes, bytes]:
+    """What a program writes, and wait for its end until ``limit`` on the monotonic clock. Raises TimeoutExpired."""
+    received: t.Dict[t.Any, bytearray] = {process.stdout: bytearray(), process.stderr: bytearray()}
+    with selectors.DefaultSelector() as selector:
+        for stream in received:
+            selector.register(stream, selectors.EVENT_READ)
+        selector.register(t.cast(t.IO[bytes], process.stdin), selectors.EVENT_WRITE)
+        while selector.get_map():
+            ready = selector.select(max(0.0, limit - time.monotonic()))
+            if not ready:
+                raise subprocess.TimeoutExpired(process.args, 0)
+            for key, _events in ready:
+                stream = t.cast(t.IO[bytes], key.fileobj)
+                if stream is process.stdin:
+                    stdin = _feed(stream, stdin)
+                    chunk = stdin
+                else:
+                    chunk = os.read(key.fd, _CHUNK)
+                    received[stream] += chunk
+                if not chunk:
+                    selector.unregister(stream)
+                    stream.close()
+            if sum(map(len, received.values())) > MAX_OUTPUT:
+                received[process.stderr] += f"fatal: it wrote more than {MAX_OUTPUT} bytes".encode()
+                return bytes(received[process.stdout]), bytes(received[process.stderr])
+    process.wait(max(0.0, limit - time.monotonic()))
+    return bytes(received[process.stdout]), bytes(received[process.stderr])
+
+
+def _feed(stream: t.IO[bytes], data: bytes) -> bytes:
+    """Write some of ``data`` and return what is left: nothing for a program that does not read it."""
+    try:
+        return data[os.write(stream.fileno(), data[: select.PIPE_BUF]) :]
+    except BrokenPipeError:
+        return b""
 
 
 def complaint(result: Result) -> str:

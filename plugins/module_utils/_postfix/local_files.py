@@ -15,6 +15,7 @@ import errno
 import os
 import socket
 import ssl
+import stat
 import typing as t
 
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.settings import Parameters
@@ -43,6 +44,7 @@ def tls_files(parameters: Parameters, root: str, trust_anchors: t.Sequence[str] 
     for name, path, load in checks:
         try:
             if path:
+                _refuse_special(path)
                 load(path)
         except (OSError, ValueError) as exc:  # ssl.SSLError is an OSError
             reason = _reason(exc)
@@ -73,18 +75,30 @@ def _client_certificate(parameters: Parameters) -> t.Tuple[str, str]:
     return "", ""
 
 
+class _SpecialFile(ValueError):
+    """A named pipe or a device: reading it may never end."""
+
+
+def _refuse_special(path: str) -> None:
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise _SpecialFile("it is no regular file")
+
+
 def _load_roots(path: str) -> None:
     ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
 
 
 def _load_own(path: str, key: str) -> None:
     # A key with a passphrase would ask for it on the terminal; Postfix can not use one either.
+    _refuse_special(key or path)
     ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(path, key or None, password=lambda: "")
 
 
 def _reason(exc: Exception) -> str:
     if isinstance(exc, ssl.SSLError):
         return "it holds no certificate in PEM form, or no key that fits"
+    if isinstance(exc, _SpecialFile):
+        return str(exc)
     return os.strerror(exc.errno) if isinstance(exc, OSError) and exc.errno else type(exc).__name__
 
 
@@ -154,7 +168,8 @@ def is_in_hosts_file(host: str, path: str = "/etc/hosts") -> bool:
 
 def _content(path: str) -> t.Optional[bytes]:
     try:
+        _refuse_special(path)
         with open(path, "rb") as file:
             return file.read()
-    except OSError:
+    except (OSError, _SpecialFile):
         return None

@@ -19,6 +19,7 @@ Lookup = t.Callable[[str], str]
 _MAX_DEPTH = 50
 
 _NAME = re.compile(r"[A-Za-z0-9_]+")
+_NUMBER = re.compile(r"[0-9]{1,18}")
 _COMPARISON = re.compile(r"(==|!=|<=|>=|<|>)(level)?")
 _OPERATORS: t.Dict[str, t.Callable[[t.Any, t.Any], bool]] = {
     "==": operator.eq,
@@ -116,7 +117,7 @@ def _compare(inner: str, lookup: Lookup, depth: int) -> t.Tuple[bool, str]:
     right, rest = _branch(rest[sign.end() :], lookup, depth)
     if sign.group(2):
         pair: t.Tuple[t.Any, t.Any] = (level(left), level(right))
-    elif left.isdigit() and right.isdigit():
+    elif _NUMBER.fullmatch(left) and _NUMBER.fullmatch(right):
         pair = (int(left), int(right))
     else:
         pair = (left, right)
@@ -125,5 +126,5 @@ def _compare(inner: str, lookup: Lookup, depth: int) -> t.Tuple[bool, str]:
 
 def level(text: str) -> t.Tuple[int, int, int]:
     """A compatibility level or a version of Postfix, such as ``3.6``, as numbers; missing parts are 0."""
-    numbers = [int(number) for number in re.findall(r"\d+", text)[:3]]
+    numbers = [int(number) for number in re.findall(r"[0-9]{1,18}", text)[:3]]
     return (numbers + [0, 0, 0])[0], (numbers + [0, 0, 0])[1], (numbers + [0, 0, 0])[2]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix import literal_tables
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.configtext import split_list
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.host import Run, complaint
 
@@ -29,17 +30,21 @@ class MapError(Exception):
     """A table that can not be asked, with what Postfix says about it."""
 
     def __init__(self, table: str, reason: str) -> None:
-        super().__init__(f"{table}: {reason}")
-        self.table = table
+        self.table = literal_tables.shown(table)
+        super().__init__(f"{self.table}: {reason}")
         self.reason = reason
 
 
 class Found(t.NamedTuple):
-    """What a lookup came to, the key that was found and the table that it is in."""
+    """What a lookup came to, the key that was found and the table that it is in (as messages call it)."""
 
     key: str
     table: str
     value: str
+
+    def __repr__(self) -> str:
+        """Without the value, which may be a password: a traceback or a debugger may show it."""
+        return f"Found({self.key!r}, {self.table!r}, ...)"
 
 
 class Maps:
@@ -64,7 +69,7 @@ class Maps:
                     continue
                 value = self._query(table, key, keys)
                 if value is not None:
-                    return Found(key, table, value)
+                    return Found(key, literal_tables.shown(table), value)
         return None
 
     def known_keys(self, tables: str, keys: t.Sequence[str]) -> t.List[str]:
@@ -88,8 +93,11 @@ class Maps:
 
     def entries(self, table: str) -> t.Dict[str, str]:
         """The first entries of a table; empty for a type that can not be listed, such as regexp."""
+        if literal_tables.is_literal(table):
+            return _literal_entries(table)
         result = self._run(["postmap", "-c", self._config_directory, "-s", table], "")
-        lines = result.out.split("\n")[:MAX_ENTRIES] if result.rc == 0 else []
+        # A table with more than anybody wants to read was cut (see run_program), and its beginning is good.
+        lines = result.out.split("\n", MAX_ENTRIES)[:MAX_ENTRIES]
         return dict(_key_and_value(line) for line in lines if "\t" in line)
 
     def _query(self, table: str, key: str, keys: t.Sequence[str]) -> t.Optional[str]:
@@ -100,15 +108,38 @@ class Maps:
         return self._known[table, key]
 
     def _ask(self, table: str, keys: t.Sequence[str]) -> None:
+        if literal_tables.is_literal(table):
+            self._read(table, keys)
+            return
         asked = [key for key in keys if key and "\n" not in key]
         result = self._run(["postmap", "-c", self._config_directory, "-q", "-", table], "".join(f"{key}\n" for key in asked))
         answers = dict(_key_and_value(line) for line in result.out.split("\n") if "\t" in line)
         # An exit status of 1 without a word means that no key was found.
         if result.rc != 0 and any(word in result.err for word in ("fatal:", "error:", "unavailable")):
-            self._broken[table] = complaint(result)
+            self._broken[table] = complaint(result._replace(err=_without_warnings(result.err)))
             self._known.update({(table, key): value for key, value in answers.items()})
             return
         self._known.update({(table, key): answers.get(key) for key in keys})
+
+    def _read(self, table: str, keys: t.Sequence[str]) -> None:
+        try:
+            answers = literal_tables.answers(table, keys)
+        except literal_tables.SyntaxFault as error:
+            self._broken[table] = str(error)
+            return
+        self._known.update({(table, key): answers.get(key) for key in keys})
+
+
+def _without_warnings(err: str) -> str:
+    """Warnings are about single lines of a table, and quote them."""
+    return "\n".join(line for line in err.splitlines() if "warning:" not in line)
+
+
+def _literal_entries(table: str) -> t.Dict[str, str]:
+    try:
+        return literal_tables.entries(table)
+    except literal_tables.SyntaxFault:
+        return {}
 
 
 def address_keys(address: str, delimiters: str, local: t.Callable[[str], bool]) -> t.List[str]:

@@ -15,6 +15,8 @@ import typing as t
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.files import read_file
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.settings import Parameters
 
+_NUMBER = re.compile(r"[0-9]{1,9}")
+
 
 class NextHopError(ValueError):
     """A next hop that ends the smtp(8) process, for all mail that it has."""
@@ -39,10 +41,10 @@ def parse(text: str, default_service: str) -> Destination:
         raise NextHopError(f"{text!r} is no host and port")
     direct = text.startswith("[")
     host, service = (match.group(1), match.group(2)) if direct else (match.group(3), match.group(4))
-    if not host or service == "":
-        raise NextHopError(f"{text!r} has no {'host' if not host else 'port'}")
     if host.lower().startswith("ipv6:"):
         host = host[len("ipv6:") :]
+    if not host or service == "":
+        raise NextHopError(f"{text!r} has no {'host' if not host else 'port'}")
     return Destination(text, host, service or default_service, direct)
 
 
@@ -52,7 +54,7 @@ def port_number(service: str, parameters: Parameters, root: str) -> int:
     ``root`` is the directory that smtp(8) has as its root: the queue directory in a chroot. Raises NextHopError.
     """
     number = _known_ports(parameters).get(service, service)
-    if not number.isdigit():
+    if not _NUMBER.fullmatch(number):
         number = str(_services(root).get(number, ""))
     if not number:
         raise NextHopError(f"{service!r} is no known TCP service")
@@ -79,7 +81,7 @@ def _services(root: str) -> t.Dict[str, int]:
     found: t.Dict[str, int] = {}
     for line in content.decode("utf-8", "replace").split("\n"):
         words = line.partition("#")[0].split()
-        if len(words) >= 2 and words[1].endswith("/tcp") and words[1][:-4].isdigit():
+        if len(words) >= 2 and words[1].endswith("/tcp") and _NUMBER.fullmatch(words[1][:-4]):
             for name in [words[0], *words[2:]]:
                 found.setdefault(name, int(words[1][:-4]))
     return found

@@ -27,7 +27,7 @@ Result = t.Mapping[str, t.Any]
 """The result of the test of ``relay.endpoint()``, as module smtp_auth_info returns it."""
 
 _NO_ADDRESS = "5.4.4"
-_LACKS_ADDRESS = ("dns_nxdomain", "dns_no_address")
+_LACKS_ADDRESS = ("dns_nxdomain", "dns_no_address", "dns_no_address_of_family")
 #: Diagnoses of a certificate that the test refuses. The handshake itself went well, and so it would for Postfix.
 _CERTIFICATE = re.compile(r"tls_(cert_|ca_store|name_mismatch|purpose|fingerprint|dane|intercepted)|cfg_ca_file")
 _ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
@@ -263,7 +263,7 @@ class _Delivery:
             soft = self._relay.parameters.get("smtp_sasl_auth_soft_bounce") != "no"
             text = f"the entry of {self._relay.credential.table} for {self._relay.credential.key} has no colon and no password"
             raise _End(DEFERS if soft else BOUNCES, None, f"Postfix would log in with an empty password, which no relay accepts: {text}.")
-        if not auth.get("tried"):
+        if not auth.get("tried") and auth.get("code") is None:
             self.because.append("the login was not tried, because this test is stricter than Postfix")
             raise _End(SENDS, None, f"Postfix would log in{f' by {mechanism}' if mechanism else ''} and send, if the relay accepts the login.")
         code = auth.get("code")

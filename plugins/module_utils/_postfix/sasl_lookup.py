@@ -12,8 +12,11 @@ the host that is connected to, and the next hop exactly as it is written. The po
 
 from __future__ import annotations
 
+import re
 import typing as t
 
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix import literal_tables
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.configtext import split_list
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.maps import MapError, Maps
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.nexthop import Destination
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.packages import Platform
@@ -58,6 +61,16 @@ class Credential(t.NamedTuple):
     username: str
     password: str
 
+    def __repr__(self) -> str:
+        """Without the password: a traceback or a debugger may show it."""
+        return f"Credential({self.key!r}, {self.by!r}, {self.table!r}, ...)"
+
+    @property
+    def shown_username(self) -> t.Optional[str]:
+        """The user name; None where the entry is not of the form 'user:password', so that it may hold the password."""
+        well_formed = bool(self.password) and self.username != self.password and not re.search(r"\s", self.username)
+        return self.username if well_formed else None
+
 
 class Lookup(t.NamedTuple):
     """``keys`` are the keys in their order; ``near`` those of a wrong form that the tables have; ``error`` why they can
@@ -74,6 +87,8 @@ def look_up(parameters: Parameters, maps: Maps, host: str, destination: Destinat
     tables = parameters.get("smtp_sasl_password_maps")
     senders = list(sender_keys) if parameters.flag("smtp_sender_dependent_authentication") else []
     keys = [*senders, host, destination.text]
+    if not followed(parameters):
+        return Lookup(tuple(keys))
     near = [key for key in _near(destination, port) if key not in keys]
     maps.preload(tables, [*keys, *near])
     try:
@@ -85,6 +100,11 @@ def look_up(parameters: Parameters, maps: Maps, host: str, destination: Destinat
     by = "sender" if found.key in senders else "host" if found.key == host else "nexthop"
     username, _colon, password = found.value.partition(":")
     return Lookup(tuple(keys), Credential(found.key, by, found.table, username, password))
+
+
+def followed(parameters: Parameters) -> bool:
+    """Whether the tables can be asked without giving postmap(1) an argument that may hold a password."""
+    return not any(literal_tables.is_composite(table) for table in split_list(parameters.get("smtp_sasl_password_maps")))
 
 
 def _near(destination: Destination, port: int) -> t.List[str]:

@@ -96,7 +96,9 @@ def read(config_directory: str, run: Run) -> Settings:
 def _postconf(config_directory: str, options: t.Sequence[str], run: Run) -> str:
     result = run(["postconf", "-c", config_directory, *options], "")
     if result.rc != 0:
-        raise PostfixError(f"Postfix's configuration in {config_directory} can not be read: {complaint(result)}")
+        # What postconf quotes of main.cf may be a password, as in a broken "static:user:password".
+        said = re.sub(r'"[^"\n]*"?', "...", complaint(result))
+        raise PostfixError(f"Postfix's configuration in {config_directory} can not be read: {said}")
     return result.out
 
 
@@ -114,7 +116,8 @@ def parse_services(text: str) -> t.Dict[str, Service]:
             continue
         name, kind, _private, _unprivileged, chroot, _wakeup, _limit, command = columns
         words = _arguments(command)
-        services[f"{name}/{kind}"] = Service(name, chroot, words[0], _overrides(words[1:]))
+        if any(words[:1]):
+            services[f"{name}/{kind}"] = Service(name, chroot, words[0], _overrides(words[1:]))
     return services
 
 

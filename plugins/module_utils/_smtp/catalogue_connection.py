@@ -61,6 +61,16 @@ CONNECTION: tuple[Entry, ...] = (
         "getaddrinfo(3) EAI_NODATA",
     ),
     Entry(
+        "dns_no_address_of_family",
+        ("resolve",),
+        "{where}: {detail}.",
+        "Set family to any, or source_address to an address of the family that the relay has (with from_postfix: inet_protocols, "
+        "smtp_bind_address, smtp_bind_address6).",
+        OPERATOR,
+        False,
+        "getaddrinfo(3)",
+    ),
+    Entry(
         "dns_temporary",
         ("resolve",),
         "{where}: the resolver could not answer for {host} now.",
@@ -148,7 +158,8 @@ CONNECTION: tuple[Entry, ...] = (
         "tcp_eaddrnotavail",
         ("connect",),
         "{where}: this server has no usable source address for the connection.",
-        "Check its interfaces, and whether its local ports are used up ('ss -s').",
+        "Check source_address, if it is set: it must be an address of this server. Otherwise check the interfaces, and whether the "
+        "local ports are used up ('ss -s').",
         OPERATOR,
         True,
         "connect(2) EADDRNOTAVAIL",
@@ -184,7 +195,7 @@ CONNECTION: tuple[Entry, ...] = (
     Entry(
         "proxy_unreachable",
         ("connect",),
-        "{where}: the proxy can not be reached: {detail}.",
+        "{where}: {detail}.",
         "Check host and port of the proxy, and that this server may connect to it.",
         OPERATOR,
         True,

@@ -42,9 +42,9 @@ POSTFIX: tuple[Entry, ...] = (
     Entry(
         "postfix_would_send_unauthenticated",
         _AUTH,
-        "{where}: Postfix would send WITHOUT logging in, and without a warning: {detail}.",
-        "Use the provider's submission host and port, so that AUTH is offered; check smtp_sasl_auth_enable, "
-        "smtp_sasl_password_maps and smtp_discard_ehlo_keywords.",
+        "{where}: {detail}.",
+        "Use the provider's submission host and port, so that AUTH is offered, and smtp_tls_security_level = secure, since most offer it "
+        "over TLS only; check smtp_sasl_auth_enable, smtp_sasl_password_maps and smtp_discard_ehlo_keywords.",
         OPERATOR,
         False,
         "postconf(5) smtp_sasl_auth_enable",
@@ -52,7 +52,7 @@ POSTFIX: tuple[Entry, ...] = (
     Entry(
         "postfix_would_send_password_in_clear",
         _AUTH,
-        "{where}: Postfix would send the password in clear text: {detail}.",
+        "{where}: {detail}.",
         "Set smtp_tls_security_level = encrypt (better: verify or secure) and smtp_sasl_security_options = noanonymous, noplaintext.",
         OPERATOR,
         False,
@@ -66,6 +66,15 @@ POSTFIX: tuple[Entry, ...] = (
         OPERATOR,
         False,
         "smtp(8)",
+    ),
+    Entry(
+        "postfix_login_not_tested",
+        _AUTH,
+        "{where}: Postfix would log in, but the login was not tested. {detail}.",
+        "Run the test as root (become: true), so that it reads what Postfix reads. Settings that it does not follow are in not_followed.",
+        OPERATOR,
+        False,
+        "postconf(5) smtp_sasl_password_maps",
     ),
     Entry(
         "postfix_mechanism_missing",
@@ -89,7 +98,7 @@ POSTFIX: tuple[Entry, ...] = (
     Entry(
         "postfix_ca_unreadable",
         ("tls",),
-        "{where}: Postfix can not read its CA certificates, so TLS is off: {detail}.",
+        "{where}: Postfix has no CA certificates that it could use: {detail}.",
         "Correct smtp_tls_CAfile or smtp_tls_CApath (in a chroot the path is below /var/spool/postfix for CApath), or install "
         "ca-certificates. With smtp_tls_wrappermode = yes Postfix (3.5 to 3.10) crashes on it (signal 11).",
         OPERATOR,

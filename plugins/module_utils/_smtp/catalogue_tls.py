@@ -54,8 +54,8 @@ TLS: tuple[Entry, ...] = (
     Entry(
         "tls_protocol_too_old",
         ("tls",),
-        "{where} and this server have no TLS version in common ({detail}); at least TLS 1.2 is needed.",
-        "The provider must offer TLS 1.2 or later; older versions are not safe and are not used.",
+        "{where} does not offer {tls_wanted} ({detail}).",
+        "{tls_remedy}",
         PROVIDER,
         False,
         "RFC 8996",

@@ -61,7 +61,8 @@ def _stage(stage: Result, result: Result, paint: Paint) -> str:
 def _address(address: Result, paint: Paint) -> str:
     """What a dialogue with one of several addresses came to."""
     mark, style = _MARKS["ok" if address["ok"] else "failed"]
-    return f"  {paint(f'{mark:<4}', style)}  {address['address']}  {address['stage']}: {address['detail']}"
+    reason = "everything up to the login" if address["ok"] else f"{address['stage']}: {address['detail']}"
+    return f"  {paint(f'{mark:<4}', style)}  {address['address']}  {reason}"
 
 
 def _verdict(result: Result, paint: Paint) -> list[str]:
@@ -71,16 +72,8 @@ def _verdict(result: Result, paint: Paint) -> list[str]:
     diagnosis = result["diagnosis"]
     shown = [f"  {paint('FAILED', RED)}: {diagnosis['summary']} [{diagnosis['code']}]"]
     shown += [f"    seen: {line}" for line in diagnosis["evidence"]]
-    shown += [f"    seen: {line}" for line in _interception(result)]
     shown += [f"    works: port {other['port']} with tls {other['tls']}" for other in result["alternatives"] if other["works"]]
     return [*shown, f"    do: {diagnosis['remedy']}"]
-
-
-def _interception(result: Result) -> list[str]:
-    found = result["interception"]
-    if found["verdict"] in ("clean", "unknown"):
-        return []
-    return [f"the way to the server: {found['verdict'].replace('_', ' ')}", *found["evidence"]]
 
 
 # -- what was learned in a stage -----------------------------------------------------------------------------------------

@@ -257,17 +257,21 @@ class Client:
             addresses=[self.peer] if self.peer else self.addresses,
         ) as client:
             try:
-                client.connect()
-                if client.tls == "implicit":
-                    client.handshake()
-                else:
-                    client.greeting()
-                    client.ehlo()
-                    client.starttls()
+                client.reach_tls()
             except SmtpError as exc:
                 exc.stage = self.stage
                 raise
             return client.session.chain if client.session else ()
+
+    def reach_tls(self) -> None:
+        """Connect and begin to encrypt, as the TLS mode has it; where that is implicit, the greeting is still to come."""
+        self.connect()
+        if self.tls == "implicit":
+            self.handshake()
+        else:
+            self.greeting()
+            self.ehlo()
+            self.starttls()
 
     def greeting(self) -> Reply:
         """Read the greeting; 220 is the only good one."""

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import os
 import ssl
+import stat
 import typing as t
 
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
@@ -46,6 +48,9 @@ def _no_password() -> t.NoReturn:
 
 def _read(path: str) -> bytes:
     try:
+        kind = os.stat(path).st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+            raise _error(path, "is no regular file")  # reading a named pipe may never end
         with open(path, "rb") as stream:
             return stream.read(_MAX_FILE)
     except OSError as exc:

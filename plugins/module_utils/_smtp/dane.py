@@ -10,13 +10,13 @@ Usages 2 (DANE-TA) and 3 (DANE-EE) are used; 0 and 1 are not for SMTP (RFC 7672 
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import re
 import typing as t
 
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp import dns, x509
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.resolve import is_address
 
 VERIFIED = "verified"
 NO_RECORDS = "no_records"
@@ -92,7 +92,7 @@ class Policy(t.NamedTuple):
 
 def look_up(host: str, port: int, deadline: Deadline, resolver: dns.Resolver | None = None) -> Policy:
     """What the DNS says about the certificate of *host* on TCP *port*. Never raises :class:`SmtpError`."""
-    if _is_address(host):
+    if is_address(host):
         return Policy(NO_RECORDS, "an IP address has no TLSA records")
     resolver = resolver or dns.system_resolver()
     if not resolver.trusted:
@@ -145,11 +145,3 @@ def _unproved(name: str, deadline: Deadline, resolver: dns.Resolver) -> Policy:
 def error(reason: str, message: str) -> SmtpError:
     """The server can not be trusted; *reason* is ``mismatch`` or ``unusable``."""
     return SmtpError(Kind.DANE, message, stage="tls", reason=reason)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host.strip("[]").partition("%")[0])
-    except ValueError:
-        return False
-    return True

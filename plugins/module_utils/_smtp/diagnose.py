@@ -23,6 +23,13 @@ Show = t.Callable[[str], str]
 
 RELEASED = datetime.datetime(2026, 11, 1, tzinfo=datetime.timezone.utc)
 """No clock that is right shows an earlier time, since this file did not exist then."""
+_TLS_REMEDIES = {
+    "TLS 1.2 or later": "The provider must offer TLS 1.2 or later; older versions are not safe and are not used.",
+    "TLS 1.3": "Set minimum_tls to 1.2 (which is safe), or ask the provider for TLS 1.3.",
+    "TLS 1.2": "The mechanism that is set binds the login to TLS 1.2, which Python can not do with TLS 1.3: choose one without -plus.",
+}
+"""By what the endpoint was asked for (see Trust.wanted_tls)."""
+_BY_CERTIFICATE = "With mechanism external it is the client certificate that must belong to the account."
 _USUAL_LOGIN = "Many providers want the full mail address as user name, and an app password."
 
 
@@ -79,6 +86,8 @@ def _endpoint_facts(seen: Observation) -> dict[str, str]:
         "sample": error.sample or (seen.greeting.text if seen.greeting else error.message),
         "now": timestamp(seen.now),
         "found": seen.found,
+        "tls_wanted": seen.tls_wanted,
+        "tls_remedy": _TLS_REMEDIES[seen.tls_wanted],
     }
 
 
@@ -112,12 +121,19 @@ def _login_facts(seen: Observation) -> dict[str, str]:
         "wanted": "a mechanism for these credentials" if seen.wanted == "auto" else seen.wanted.upper(),
         "offered": ", ".join(capabilities.auth if capabilities else []) or "nothing",
         "mechanism": seen.mechanism or "the mechanism",
-        "login": provider.login if provider and provider.login else _USUAL_LOGIN,
+        "tries": _tries(seen.logins),
+        "login": _BY_CERTIFICATE if seen.wanted == "external" else provider.login if provider and provider.login else _USUAL_LOGIN,
         "token": complaints or seen.failure.message,
         "status": status,
         "scope": scope,
         "region": recognise_reply.region(seen) or "of this host name",
     }
+
+
+def _tries(logins: int) -> str:
+    if logins > 1:
+        return f"It was tried {logins} times (try_all_mechanisms), so the provider may have locked the account for a while."
+    return "It was tried once only, so as not to lock the account."
 
 
 def _path_facts(seen: Observation) -> dict[str, str]:
@@ -196,5 +212,7 @@ def _described(certificate: Certificate) -> list[str]:
 
 
 def where(host: str, port: int) -> str:
-    """``host:port``, an IPv6 address in brackets."""
+    """``host:port``, an IPv6 address in brackets; the host alone if there is no port."""
+    if not port:
+        return host
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

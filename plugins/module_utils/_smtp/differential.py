@@ -88,13 +88,7 @@ def _read_certificate(seen: Observation, visitor: VisitorFactory) -> None:
     """Fetch the certificate that did not verify, on a second connection."""
     with visitor(seen.mode) as client:
         try:
-            client.connect()
-            if seen.mode == "implicit":
-                client.handshake()
-            else:
-                client.greeting()
-                client.ehlo()
-                client.starttls()
+            client.reach_tls()
         except SmtpError as exc:
             seen.notes.append(f"reading the certificate on a second connection: {exc}")
             return

@@ -64,16 +64,13 @@ class Answer(t.NamedTuple):
     * A, AAAA: the address as text; MX: ``(preference, host)``; TLSA: ``(usage, selector, matching type, data)``;
       SRV: ``(priority, weight, port, host)``; other types: the raw data
     * *canonical*: the name at the end of the aliases (CNAME), the one that was asked for if there are none
-    * *validating*: whether the name server's word about DNSSEC counts; *why_not* if it does not
-    * *authenticated*: DNSSEC proves the answer (also that there are no records); never true unless *validating*
+    * *authenticated*: DNSSEC proves the answer (also that there are no records), as a resolver says whose word counts
     """
 
     records: t.Tuple[t.Any, ...]
     authenticated: bool
     rcode: int
     canonical: str
-    validating: bool
-    why_not: str = ""
 
     @property
     def failed(self) -> bool:
@@ -271,8 +268,6 @@ def _read(message: bytes, question: bytes, rdtype: int, resolver: Resolver) -> A
         resolver.trusted and bool(flags & _AUTHENTIC),
         flags & 0x000F,
         name,
-        resolver.trusted,
-        resolver.why_not,
     )
 
 

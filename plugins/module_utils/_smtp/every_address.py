@@ -78,13 +78,7 @@ def _fingerprint(visit: Visit, address: Address, tls: str, visitor: VisitorFacto
         with visitor(tls, addresses=[address]) as client:
             client.deadline = deadline
             try:
-                client.connect()
-                if tls == "starttls":
-                    client.greeting()
-                    client.ehlo()
-                    client.starttls()
-                else:
-                    client.handshake()
+                client.reach_tls()
             except SmtpError:
                 return ""
             session = client.session

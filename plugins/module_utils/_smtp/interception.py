@@ -99,7 +99,8 @@ def _stripped(seen: Observation) -> list[str]:
         return []
     lines = []
     for entry in seen.alternatives:
-        if entry.works and entry.tls == "starttls":
+        # That a host has it on port 587 says nothing about a port that is for something of its own.
+        if entry.works and entry.tls == "starttls" and (entry.port == seen.port or seen.port in MAIL_PORTS):
             where = f"address {entry.address}" if entry.port == seen.port else f"port {entry.port}"
             lines.append(f"STARTTLS is not offered here, but {where} of the same host offers it")
     provider = providers.BY_ID.get(providers.recognise(seen.host))

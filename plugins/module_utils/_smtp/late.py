@@ -22,5 +22,6 @@ from ansible_collections.outpost.smtp.plugins.module_utils._smtp import (  # noq
     sasl_md5,
     sasl_oauth,
     sasl_scram,
+    saslprep,
     visitor,
 )

@@ -49,6 +49,8 @@ class Observation:
     port: int
     mode: str
     wanted: str
+    tls_wanted: str = "TLS 1.2 or later"
+    """The versions of TLS that were offered to it (see Trust.wanted_tls)."""
     error: SmtpError | None = None
     attempts: t.Sequence[Attempt] = ()
     peer: str = ""
@@ -57,6 +59,8 @@ class Observation:
     before_tls: Capabilities | None = None
     after_tls: Capabilities | None = None
     mechanism: str | None = None
+    logins: int = 0
+    """How many AUTH commands were sent."""
     token: dict[str, t.Any] | None = None
     """What the access token says of itself, as oauth_token.inspect() returns it."""
     complaints: list[tuple[str, str]]

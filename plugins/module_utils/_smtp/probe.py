@@ -25,6 +25,7 @@ from ansible_collections.outpost.smtp.plugins.module_utils._smtp.client import C
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.endpoint import Endpoint
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.logins import Logins, SentElsewhere
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.observation import Observation
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.own_name import own_name
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.redact import Redactor
@@ -53,6 +54,10 @@ _RESERVE = 5.0
 _GRACE = 1.0
 """Seconds after the deadline until a test that still runs is given up, which would be a defect."""
 
+_SENT_ELSEWHERE = "the login was not sent: another test of this run sent the same one to the same port, and this is what came of it"
+
+_ONLY_SENDER = "only MAIL FROM was asked; many servers, such as Postfix, refuse a sender at RCPT TO: set recipient as well"
+
 
 def probe_all(
     endpoints: t.Sequence[Endpoint],
@@ -75,13 +80,22 @@ def probe_all(
         redactor.protect(one["username"], one["password"], one["access_token"])
         if one["proxy"]:
             redactor.protect(one["proxy"]["username"], one["proxy"]["password"])
-    probes = [Probe(one, deadline, one["ehlo_name"] or name, contexts, redactor, investigate, explain) for one in endpoints]
+    logins = Logins()
+    probes: list[Probe] = []
+    distinct: list[Endpoint] = []
+    for one in endpoints:
+        # What differs by its name only is tested once: the relays of a Postfix often are the same by several ways.
+        unnamed = {**one, "name": None}
+        if unnamed not in distinct:
+            distinct.append(unnamed)
+            probes.append(Probe(one, deadline, one["ehlo_name"] or name, contexts, redactor, logins, investigate, explain))
     threads = [threading.Thread(target=probe.run, daemon=True) for probe in probes]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(limit.remaining())
-    return [probe.result() for probe in probes]
+    found = [probes[distinct.index({**one, "name": None})].result() for one in endpoints]
+    return [{**one_result, "name": one["name"]} for one, one_result in zip(endpoints, found)]
 
 
 class Probe:
@@ -94,6 +108,7 @@ class Probe:
         ehlo_name: str | None,
         contexts: Contexts,
         redactor: Redactor,
+        logins: Logins,
         investigate: bool,
         explain: Explain | None,
     ) -> None:
@@ -101,6 +116,7 @@ class Probe:
         self._deadline = deadline
         self._ehlo_name = ehlo_name
         self._contexts = contexts
+        self._logins = logins
         self._investigate = investigate
         self._explain = explain
         self._transcript = Transcript(redactor)
@@ -116,7 +132,9 @@ class Probe:
             route=endpoint.route(target),
             contexts=contexts,
         )
-        self._seen = Observation(target["host"], target["port"], target["tls"], wanted=target["mechanism"])
+        self._seen = Observation(
+            target["host"], target["port"], target["tls"], wanted=target["mechanism"], tls_wanted=endpoint.trust(target).wanted_tls
+        )
         self._answers: dict[str, Reply] = {}
         self._every: list[AddressResult] = []
         self._finished = False
@@ -197,6 +215,8 @@ class Probe:
         self._log_in()
         if self._target["sender"] is not None:
             permission.check(client, self._target["sender"], self._target["recipient"], self._answers)
+            if self._target["recipient"] is None:
+                seen.notes.append(_ONLY_SENDER)
 
     def _expect_clear_text(self) -> None:
         """A TLS server stays silent until it is spoken to: look for one before waiting for the rest of the deadline."""
@@ -217,15 +237,19 @@ class Probe:
             from ansible_collections.outpost.smtp.plugins.module_utils._smtp import oauth_token
 
             self._seen.token = oauth_token.inspect(credentials.access_token, self._seen.now)
+        client, try_all = self._client, bool(self._target["try_all_mechanisms"])
+
+        def attempt() -> Reply:
+            allowed = self._target["allow_unencrypted"]
+            return client.authenticate(credentials, self._target["mechanism"], allow_unencrypted=allowed, try_all=try_all)
+
         try:
-            self._answers["auth"] = self._client.authenticate(
-                credentials,
-                self._target["mechanism"],
-                allow_unencrypted=self._target["allow_unencrypted"],
-                try_all=self._target["try_all_mechanisms"],
-            )
+            self._answers["auth"] = attempt() if try_all else self._logins.log_in(client, credentials, attempt)
         except SmtpError as exc:
-            if exc.reply is not None and self._client.auth_sent:
+            elsewhere = isinstance(exc, SentElsewhere)
+            if elsewhere:
+                self._seen.notes.append(_SENT_ELSEWHERE)
+            if exc.reply is not None and (client.auth_sent or elsewhere):
                 self._answers["auth"] = exc.reply
             raise
 
@@ -254,10 +278,11 @@ class Probe:
     def result(self) -> dict[str, t.Any]:
         """Everything that was seen, as module smtp_auth_info documents it."""
         client, seen, show = self._client, self._seen, self._transcript.show
-        if not self._finished:
+        if not self._finished and seen.error is None:
             seen.error = SmtpError(Kind.INTERNAL, "it did not end in time", stage=client.stage)
         seen.attempts = client.attempts
         seen.mechanism = client.mechanism
+        seen.logins = len(client.logins)
         return result.assemble(
             self._target["name"],
             seen,

@@ -76,6 +76,7 @@ KIND_CODES = {
 """Kinds that are a diagnosis by themselves."""
 
 REASON_CODES = {
+    (Kind.RESOLVE, "family"): "dns_no_address_of_family",
     (Kind.NO_MECHANISM, "unusable"): "auth_mech_unusable",
     (Kind.PROXY, "unreachable"): "proxy_unreachable",
     (Kind.PROXY, "auth"): "proxy_auth",

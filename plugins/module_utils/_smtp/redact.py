@@ -45,20 +45,28 @@ class Redactor:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # Replaced, never changed: another thread may be reading them.
+        # Replaced, never changed: another thread may be going through them. The sets of pieces only grow.
         self._plain: frozenset[str] = frozenset()
-        self._pieces: dict[int, frozenset[str]] = {}
+        self._pieces: dict[int, set[str]] = {}
+        self._protected: set[tuple[str | None, ...]] = set()
+        self._version = 0
+        self._cleaned = threading.local()
 
     def protect(self, username: str | None, password: str | None, access_token: str | None = None) -> None:
         """Mask *password* and *access_token* in any form, and encoded forms of *username* (readable, it is no secret)."""
-        for secret in (username, password, access_token):
+        if (username, password, access_token) in self._protected:
+            return
+        passwords = [password, _prepared(password)] if password else []
+        for secret in (username, *passwords, access_token):
             if secret:
                 self._learn_encodings(secret)
-        for secret in (password, access_token):
+        for secret in (*passwords, access_token):
             if secret:
                 self._learn(_spellings(secret), {})
         if access_token:
             self._learn(set(), {_TOKEN_WINDOW: _windows(access_token, _TOKEN_WINDOW)})
+        with self._lock:
+            self._protected.add((username, password, access_token))
 
     def clean(self, text: str) -> str:
         """Return *text* with each secret replaced by :data:`MASK`."""
@@ -66,6 +74,13 @@ class Redactor:
 
     def clean_lines(self, lines: t.Sequence[str]) -> list[str]:
         """The lines of one reply, cleaned: each by itself, and what runs on from one into the next."""
+        # A reply is cleaned for the dialogue and again for whoever reads it.
+        known = (self._version, list(lines))
+        if getattr(self._cleaned, "known", None) != known:
+            self._cleaned.known, self._cleaned.lines = known, self._clean_lines(lines)
+        return list(self._cleaned.lines)
+
+    def _clean_lines(self, lines: t.Sequence[str]) -> list[str]:
         if len(lines) < 2:
             return [self.clean(line) for line in lines]
         heads = [_ENHANCED_CODE.match(line) for line in lines]
@@ -86,8 +101,9 @@ class Redactor:
             self._plain |= plain
             known = dict(self._pieces)
             for size, windows in pieces.items():
-                known[size] = known.get(size, frozenset()) | windows
+                known.setdefault(size, set()).update(windows)
             self._pieces = known
+            self._version += 1
 
     def _learn_encodings(self, secret: str) -> None:
         raw = secret.encode("utf-8", "surrogatepass")[:_INDEXED]
@@ -118,6 +134,19 @@ class Redactor:
                 if text[at : at + size] in known:
                     spans.append((at, at + size))
         return spans
+
+
+def _prepared(password: str) -> str:
+    """The password as a server may have prepared it (RFC 4616 section 2); empty if it can not be prepared."""
+    if password.isascii():
+        return ""
+    # Imported here, as in late.py: few passwords need it.
+    from ansible_collections.outpost.smtp.plugins.module_utils._smtp import saslprep
+
+    try:
+        return saslprep.prepare(password, stored=False)
+    except ValueError:
+        return ""
 
 
 def _windows(text: str, size: int) -> set[str]:

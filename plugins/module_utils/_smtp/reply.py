@@ -14,10 +14,10 @@ from ansible_collections.outpost.smtp.plugins.module_utils._smtp.text import pri
 MAX_LINE = 1000
 """Octets of one line, its end included. RFC 5321 section 4.5.3.1.5 allows 512; some servers send more."""
 MAX_LINES = 100
-MAX_REPLY = 65536
+MAX_REPLY = 16384
 """Octets of one reply. With a line of the largest size on each of its lines, a reply would be larger than this."""
 
-_SEPARATORS = b" -"
+_SEPARATORS = (b" ", b"-")
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?=\s|$)", re.ASCII)
 _LEADING_ENHANCED = re.compile("^" + _ENHANCED.pattern + r"\s*", re.ASCII)
 
@@ -98,7 +98,8 @@ class ReplyParser:
 
     def _check_unfinished_line(self) -> None:
         """Refuse at once what can not become a reply, so that nobody waits for the end of its line."""
-        if not _starts_like_a_code(self._buffer):
+        # A CR at the end may belong to the line's end.
+        if not _starts_like_a_code(self._buffer) or self._buffer.rstrip(b"\r")[3:4] not in (b"", *_SEPARATORS):
             raise ReplyError("malformed", "this is not an SMTP reply", bytes(self._buffer))
         if len(self._buffer) >= MAX_LINE:
             raise ReplyError("line_too_long", f"a line is longer than {MAX_LINE} bytes", bytes(self._buffer))
@@ -107,7 +108,7 @@ class ReplyParser:
         """Take one line; return whether it was the reply's last."""
         # Line ends of LF alone and CR CR LF are seen in the field and do no harm when reading replies.
         body = line.rstrip(b"\r\n")
-        if len(body) < 3 or not _starts_like_a_code(body) or (len(body) > 3 and body[3] not in _SEPARATORS):
+        if len(body) < 3 or not _starts_like_a_code(body) or body[3:4] not in (b"", *_SEPARATORS):
             raise ReplyError("malformed", "this is not an SMTP reply", line)
         if len(line) > MAX_LINE:
             raise ReplyError("line_too_long", f"a line is longer than {MAX_LINE} bytes", line)

@@ -71,8 +71,8 @@ def resolve(host: str, port: int, deadline: Deadline, family: int = socket.AF_UN
     addresses = [Address(entry[0], entry[4]) for entry in answer if entry[0] in _FAMILY_NAMES][:MAX_ADDRESSES]
     usable = [address for address in addresses if family in (address.family, socket.AF_UNSPEC)]
     if not usable:
-        what = f"{_FAMILY_LABELS[family]}, only {addresses[0].host}" if addresses else "IP address"
-        raise SmtpError(Kind.RESOLVE, f"{host} has no {what}", stage="resolve", errno=socket.EAI_NODATA)
+        what, reason = (f"{_FAMILY_LABELS[family]}, only {addresses[0].host}", "family") if addresses else ("IP address", "")
+        raise SmtpError(Kind.RESOLVE, f"{host} has no {what}", stage="resolve", errno=socket.EAI_NODATA, reason=reason)
     return usable
 
 
@@ -82,13 +82,14 @@ def warnings(host: str, addresses: t.Iterable[Address]) -> list[str]:
     A name that leads to this host or to its cloud's metadata service is a mistake in /etc/hosts or somebody's attempt to
     have the password sent there.
     """
-    if _is_address(host):
+    if is_address(host):
         return []
     kinds = ((address.host, _oddity(address.host)) for address in addresses)
     return [f"{host} resolves to {address}, which is {kind}" for address, kind in kinds if kind]
 
 
-def _is_address(host: str) -> bool:
+def is_address(host: str) -> bool:
+    """Whether *host* is an IP address, bracketed or with a scope too, and no name."""
     try:
         ipaddress.ip_address(host.strip("[]").partition("%")[0])
     except ValueError:

@@ -58,7 +58,11 @@ class TlsSocket:
         """How much of *data* was sent. If it raises instead, the same data must be given again."""
         if not self._written:
             self._written = self._step(lambda: self.tls.write(data[:_CHUNK]))
-        self._flush()
+        try:
+            self._flush()
+        except ConnectionError:
+            self._heed_last_alert()
+            raise
         written, self._written = self._written, 0
         return written
 
@@ -90,6 +94,12 @@ class TlsSocket:
             with contextlib.suppress(OSError):
                 self._flush()  # the alert that tells the server why
             raise
+
+    def _heed_last_alert(self) -> None:
+        """Raise what the server said before it hung up: with TLS 1.3 it may refuse after the handshake (RFC 8446 section 4.4.2.4)."""
+        with contextlib.suppress(ConnectionError, ssl.SSLEOFError, ssl.SSLWantReadError):
+            self._pull()
+            self._do(lambda: self.tls.read(1))
 
     def _pull(self) -> None:
         try:

@@ -35,3 +35,10 @@ class Trust(t.NamedTuple):
     client_key: t.Optional[str] = None
     fingerprints: t.Tuple[str, ...] = ()
     dane: bool = False
+
+    @property
+    def wanted_tls(self) -> str:
+        """The versions of TLS that are offered to the server, in words."""
+        if self.maximum_version is not None:
+            return f"TLS {self.maximum_version}"
+        return f"TLS {self.minimum_version}" + ("" if self.minimum_version == TLS_VERSIONS[-1] else " or later")

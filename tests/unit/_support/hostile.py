@@ -144,10 +144,11 @@ def encodings(secret: str) -> t.Set[str]:
     """Every form in which *secret* could be recovered from a text. Written without the code under test."""
     forms = {secret, secret[::-1], urllib.parse.quote(secret, safe=""), urllib.parse.quote_plus(secret), json.dumps(secret)[1:-1]}
     forms |= {secret.encode("utf-8").hex(), secret.encode("utf-8").hex().upper()}
-    for before in ("", "x", "xy"):
-        encoded = base64.b64encode((before + secret + "zz").encode("utf-8"))
-        # Without what the neighbours decide: the first characters by alignment, and the last four.
-        piece = encoded.decode("ascii")[4 if before else 0 : -4][:12]
+    raw = secret.encode("utf-8")
+    for offset in range(3):
+        # Only what the secret alone decides: its neighbours have a part in the first and the last character.
+        encoded = base64.b64encode(b"x" * offset + raw + b"zz").decode("ascii")
+        piece = encoded[-(-8 * offset // 6) : 8 * (offset + len(raw)) // 6][:12]
         forms |= {piece, piece.replace("+", "-").replace("/", "_")}
     return forms
 

@@ -127,7 +127,7 @@ class _Session:
 
     def do_authenticate(self, rest: str) -> bool:
         self.peer.send("+ ")
-        _identity, username, password = base64.b64decode(self.peer.line()).decode("utf-8").split("\0")
+        _identity, username, password = base64.b64decode(self.peer.response()).decode("utf-8").split("\0")
         return self._log_in(rest, username, password)
 
     def do_login(self, rest: str) -> bool:

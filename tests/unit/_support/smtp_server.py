@@ -24,6 +24,10 @@ PASSWORD = "Tr0ub4dor&3 kettle/+=%"
 AUTH_OFFER = "AUTH PLAIN LOGIN"
 
 
+class Gone(ConnectionError):
+    """The client hung up where a line of it was expected."""
+
+
 class Peer:
     """The server's end of one connection."""
 
@@ -41,10 +45,17 @@ class Peer:
 
     def line(self) -> bytes:
         """The next line of the client without its end; empty when the client is gone."""
+        try:
+            return self.response()
+        except Gone:
+            return b""
+
+    def response(self) -> bytes:
+        """The next line of the client without its end, which may be empty. Raises :class:`Gone`."""
         while b"\n" not in self._buffer:
             data = self.connection.recv(65536)
             if not data:
-                return b""
+                raise Gone
             self._buffer += data
         line, self._buffer = self._buffer.split(b"\n", 1)
         line = line.rstrip(b"\r")
@@ -85,6 +96,7 @@ class Server:
         self._listener.listen(64)
         self.port = self._listener.getsockname()[1]
         self.peers: t.List[Peer] = []
+        self._last: t.Any = None
         self._threads: t.List[threading.Thread] = []
 
     def __enter__(self) -> Server:
@@ -103,9 +115,12 @@ class Server:
     def _accept(self) -> None:
         while True:
             try:
-                connection, _address = self._listener.accept()
+                connection, address = self._listener.accept()
             except OSError:
                 return
+            if address == self._last:
+                connection.close()
+                continue
             peer = Peer(connection)
             self.peers.append(peer)
             thread = threading.Thread(target=self._serve, args=(peer,), daemon=True)
@@ -124,7 +139,13 @@ class Server:
     # -- what the clients have sent, over all connections --------------------------------------------------------------
 
     def settle(self) -> None:
-        """Wait until all handlers have seen the end of their connections."""
+        """Wait until all handlers have seen the end of their connections, those included that wait to be accepted."""
+        with contextlib.suppress(OSError), socket.socket(self._listener.family, socket.SOCK_STREAM) as last:
+            last.settimeout(5)
+            last.bind((self._listener.getsockname()[0], 0))
+            self._last = last.getsockname()
+            last.connect(self._listener.getsockname())
+            last.recv(1)  # closed as soon as it is accepted, which is after all others
         for thread in self._threads[1:]:
             thread.join(5)
 
@@ -162,7 +183,7 @@ def run_sasl(peer: Peer, words: t.Sequence[str], sasl: t.Mapping[str, t.Callable
             challenge = exchange.send(b"" if words[2] == "=" else base64.b64decode(words[2], validate=True))
         while True:
             peer.send("334 " + base64.b64encode(challenge or b"").decode())
-            line = peer.line()
+            line = peer.response()
             if line == b"*":
                 return "501 5.7.0 Authentication aborted"
             challenge = exchange.send(base64.b64decode(line, validate=True))
@@ -215,13 +236,13 @@ def conversation(
         if words[1] == "LOGIN":
             if not answer(peer, "LOGIN1", "334 VXNlcm5hbWU6"):
                 return False
-            username = peer.line()
+            username = peer.response()
             if not answer(peer, "LOGIN2", "334 UGFzc3dvcmQ6"):
                 return False
-            return check(peer, base64.b64decode(username), base64.b64decode(peer.line()))
+            return check(peer, base64.b64decode(username), base64.b64decode(peer.response()))
         if len(words) < 3:
             peer.send("334 ")
-        blob = words[2] if len(words) > 2 else peer.line().decode()
+        blob = words[2] if len(words) > 2 else peer.response().decode()
         _identity, username, password = base64.b64decode(blob).split(b"\0")
         return check(peer, username, password)
 

@@ -146,7 +146,7 @@ def test_a46_nothing_is_left_of_a_module_that_is_killed(certificates: Certificat
             started = children(module.pid)
             assert bool(started) is bool(user)
             module.send_signal(number)
-            assert module.wait(5) == -number
+            assert module.wait(20) == -number
         assert all(gone(child) for child in started)
-        assert left.wait(5), "the connection is still open"
+        assert left.wait(20), "the connection is still open"
         assert os.listdir(temporary) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import subprocess
 import sys
 import types
@@ -14,7 +15,9 @@ import pytest
 
 pytest.importorskip("ansible")
 
+import proxy_server
 import yaml
+from postfix_instance import Instance
 from smtp_server import HOST, PASSWORD, USERNAME, Certificates, Server, conversation
 
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp import endpoint
@@ -206,3 +209,98 @@ def test_a_token_is_told_about_but_never_shown(certificates: Certificates) -> No
     assert answer["results"][0]["auth"]["token"]["audience"] == ["https://graph.example"]
     printed = json.dumps(answer["results"])
     assert claims not in printed and "c2lnbmF0dXJl" not in printed
+
+
+def test_passwords_of_postfix_are_masked_by_ansible_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    main = "relayhost = [127.0.0.1]:9\nsmtp_sasl_auth_enable = yes\nsmtp_sasl_password_maps = hash:/p\nsmtp_tls_security_level = encrypt\n"
+    relays = Instance(main, tables={"hash:/p": {HOST: f"{USERNAME}:{PASSWORD}"}}).relays()
+    monkeypatch.setattr(smtp_auth_info.effective, "relays", lambda _directory, _deadline: relays)
+    masked: t.Set[str] = set()
+    told: t.List[Answer] = []
+    params = {**DEFAULTS, "from_postfix": True, "on_failure": "report", "investigate": False}
+    module = types.SimpleNamespace(params=params, no_log_values=masked, exit_json=lambda **facts: told.append(facts))
+    smtp_auth_info.run(t.cast(t.Any, module))
+
+    assert masked == {PASSWORD}
+    assert told[0]["results"][0]["postfix"]["credential"]["found"] and PASSWORD not in str(told)
+
+
+class Children:
+    """Stands in for run_as.call, which needs root: the same calls, in this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, rules: t.Sequence[str]) -> None:
+        self.calls = 0
+        self.asked: t.List[int] = []
+        self._rules = rules
+        monkeypatch.setattr(smtp_auth_info.run_as, "call", self._call)
+        monkeypatch.setattr(smtp_auth_info.who_blocks, "explain", self._explain)
+
+    def _call(self, _user: str, function: t.Callable[[], t.Any], _seconds: float) -> t.Any:
+        self.calls += 1
+        return function()
+
+    def _explain(self, addresses: t.Sequence[str], port: int, _uid: int) -> t.List[str]:
+        assert addresses == [HOST]
+        self.asked.append(port)
+        return [f"{rule} {port}" for rule in self._rules]
+
+
+def as_user(relays: t.List[Answer]) -> t.List[Answer]:
+    told: t.List[Answer] = []
+    params = {**DEFAULTS, "relays": relays, "run_as": "nobody", "on_failure": "report"}
+    smtp_auth_info.run(t.cast(t.Any, types.SimpleNamespace(params=params, exit_json=lambda **facts: told.append(facts))))
+    return t.cast("t.List[Answer]", told[0]["results"])
+
+
+def unused_port() -> int:
+    with socket.create_server((HOST, 0)) as listener:
+        return t.cast(int, listener.getsockname()[1])
+
+
+def test_rules_that_stop_a_user_are_told_by_all_relays_at_once(monkeypatch: pytest.MonkeyPatch, certificates: Certificates) -> None:
+    """However many relays are stopped, one more look is taken, so that it ends soon."""
+    children, ports = Children(monkeypatch, ["the rule of"]), [unused_port() for _number in range(5)]
+    with Server(conversation(tls="implicit", context=certificates.good())) as server:
+        relays = [{"host": HOST, "port": port} for port in ports]
+        relays.insert(2, entry(server.port, certificates))
+        results = as_user([{**relay, "name": f"r{number}"} for number, relay in enumerate(relays)])
+        server.settle()
+
+    assert children.calls == 2 and children.asked == ports and server.auth_attempts == 1
+    assert [result["name"] for result in results] == [f"r{number}" for number in range(6)]
+    assert results.pop(2)["ok"]
+    for result, port in zip(results, ports):
+        assert result["diagnosis"]["code"] == "egress_blocked_local" and f"the rule of {port}" in str(result["diagnosis"])
+
+
+def test_a_login_that_a_proxy_refuses_is_not_sent_to_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    children = Children(monkeypatch, ["a rule"])
+    with Server(proxy_server.socks5([], login=("someone", "else"))) as server:
+        proxy = {"type": "socks5", "host": HOST, "port": server.port, "username": "me", "password": PASSWORD}
+        (result,) = as_user([{"host": "relay.example", "port": 465, "proxy": proxy}])
+        server.settle()
+
+    assert result["diagnosis"]["code"] == "proxy_auth"
+    assert children.calls == 1 and children.asked == [] and len(server.peers) == 1
+
+
+@pytest.mark.parametrize(
+    ("prediction", "expected"),
+    [
+        ("Postfix would keep the mail: it can not connect: h:587 is dead.", " Postfix would keep the mail: it can not connect."),
+        ("Postfix would log in and send.", " Postfix would log in and send."),
+        ("h:587 is dead.", ""),
+    ],
+)
+def test_what_postfix_would_do_is_told_without_saying_it_twice(prediction: str, expected: str) -> None:
+    failed = {"diagnosis": {"summary": "h:587 is dead.", "remedy": "Repair it.", "code": "x"}, "postfix": {"prediction": {"text": prediction}}}
+    assert smtp_auth_info._message([failed], 1) == f"h:587 is dead. Repair it.{expected} [x]"
+
+
+@pytest.mark.parametrize(("try_all", "said"), [(False, "It was tried once only"), (True, "It was tried 2 times")])
+def test_how_often_a_password_was_tried_is_told(certificates: Certificates, try_all: bool, said: str) -> None:
+    handler = conversation(tls="implicit", context=certificates.good(), offer_tls=["AUTH PLAIN LOGIN"], replies={"AUTH": "535 5.7.8 no"})
+    with Server(handler) as server:
+        answer = run({"relays": [entry(server.port, certificates, try_all_mechanisms=try_all)], "timeout": 10})
+    assert said in answer["msg"]
+    assert len(answer["results"][0]["auth"]["attempts"]) == (2 if try_all else 1)

@@ -65,6 +65,18 @@ table inet outpost_smtp {
     }
 }
 """
+TWO_CHAINS = """
+table inet guard {
+    chain late {
+        type filter hook output priority 10
+        tcp dport 25 drop
+    }
+    chain early {
+        type filter hook output priority -10
+        tcp dport 25 reject
+    }
+}
+"""
 DEFAULT_DENY = """
 table ip filter {
     chain OUTPUT {
@@ -133,6 +145,22 @@ def test_the_table_of_smtp_egress_is_named() -> None:
 
 
 @real
+def test_a_table_that_only_has_its_name_is_not_ours() -> None:
+    """Without the chain that marks it."""
+    foreign = SMTP_EGRESS.replace("    chain managed_by_outpost_smtp {\n    }\n", "")
+    (found,) = explain(foreign, (FAR, 587, 0))
+
+    assert "managed_by" not in foreign and not any("smtp_egress" in line for line in found)
+
+
+@real
+def test_what_the_packet_meets_first_is_told_first() -> None:
+    (found,) = explain(TWO_CHAINS, (FAR, 25))
+
+    assert [line.partition("chain ")[2].split("'")[1] for line in found] == ["inet guard early", "inet guard late"]
+
+
+@real
 def test_a_host_without_rules_has_nothing_to_say() -> None:
     assert explain("", (FAR, 587), (["127.0.0.1"], 587), ([], 587)) == [[], [], []]
 
@@ -175,7 +203,8 @@ def test_an_nft_that_misbehaves_is_not_waited_for(monkeypatch: pytest.MonkeyPatc
     assert time.monotonic() - started < 5
 
 
-def test_a_counter_that_others_move_meanwhile_names_no_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("verdict", [{"drop": None}, {"xt": {"type": "target", "name": "REJECT"}}], ids=["nftables", "iptables"])
+def test_a_counter_that_others_move_meanwhile_names_no_rule(monkeypatch: pytest.MonkeyPatch, verdict: t.Dict[str, t.Any]) -> None:
     """The chain for what comes in, and one that it leads to, count all the time, and stand in the same table."""
     packets = {"input": 5, "aside": 5, "output": 5}
 
@@ -184,7 +213,7 @@ def test_a_counter_that_others_move_meanwhile_names_no_rule(monkeypatch: pytest.
             return 1, "", "Error: No such file or directory"
         chains = [dict(_CHAIN, name=name, hook=name, handle=handle) for handle, name in ((1, "input"), (2, "output"))]
         rules = [
-            dict(_CHAIN, chain=name, handle=7, expr=[{"match": _UNKNOWN}, {"counter": {"packets": packets[name], "bytes": 0}}, {"drop": None}])
+            dict(_CHAIN, chain=name, handle=7, expr=[{"match": _UNKNOWN}, {"counter": {"packets": packets[name], "bytes": 0}}, verdict])
             for name in packets
         ]
         rules.append(dict(_CHAIN, chain="input", handle=8, expr=[{"jump": {"target": "aside"}}]))

@@ -33,6 +33,10 @@ def seen(before: t.Sequence[str], after: t.Optional[t.Sequence[str]], tried: boo
 GOOD = seen(["STARTTLS"], ["AUTH PLAIN LOGIN"], tried=True)
 NO_AUTH = seen(["STARTTLS"], ["SIZE 1"], tried=False, error=SmtpError("no_auth", "x", stage="auth"))
 OPEN_RELAY = seen(["STARTTLS"], ["SIZE 1"], tried=False)
+WRONG_MODE = seen([], None, tried=False, error=SmtpError("not_tls", "x", stage="greeting"))
+WRONG_MODE["diagnosis"]["code"] = "tls_wrong_mode"
+UNTRUSTED = seen(["STARTTLS"], None, tried=False, error=SmtpError("tls", "x", stage="tls", verify_code=20))
+OTHERS_ONLY = seen(["STARTTLS"], ["AUTH GSSAPI"], tried=False, error=SmtpError("no_mechanism", "x", stage="auth"))
 NO_STARTTLS = seen(["AUTH PLAIN"], None, tried=False, error=SmtpError("no_starttls", "x", stage="starttls"))
 
 
@@ -71,6 +75,14 @@ def test_all_is_well() -> None:
         (IN_CLEAR, NO_STARTTLS, None, "postfix_would_send_password_in_clear"),
         (ENCRYPT, NO_STARTTLS, None, "cap_starttls_absent"),
         (ENCRYPT + "defer_transports = smtp\n", GOOD, None, "postfix_would_not_send"),
+        # A setting that explains the failure is what has to be changed.
+        (ENCRYPT + f"relayhost = [{HOST}]:465\n", WRONG_MODE, None, "postfix_tls_contradiction"),
+        (ENCRYPT, WRONG_MODE, None, "tls_wrong_mode"),
+        ("smtp_tls_security_level = secure\n", UNTRUSTED, None, "postfix_ca_unreadable"),
+        (ENCRYPT, UNTRUSTED, None, "tls_cert_untrusted_issuer"),
+        (ENCRYPT + "smtp_sasl_mechanism_filter = plain\n", OTHERS_ONLY, None, "postfix_mechanism_missing"),
+        # Nobody logged in, though Postfix would.
+        (ENCRYPT + "smtp_sasl_password_maps = randmap:{a:b,c:d}\n", OPEN_RELAY, None, "postfix_login_not_tested"),
     ],
 )
 def test_what_is_told(main: str, answer: t.Dict[str, t.Any], table: t.Optional[t.Dict[str, str]], code: str) -> None:
@@ -96,3 +108,19 @@ def test_of_two_servers_the_mail_takes_the_one_that_works() -> None:
     assert [entry["postfix"]["prediction"]["action"] for entry in found] == ["defers", "sends"]
     assert {entry["postfix"]["mail"]["action"] for entry in found} == {"sends"}
     assert [entry["ok"] for entry in found] == [False, True]
+
+
+def test_what_works_is_said_in_words_of_postfix() -> None:
+    answer = {**UNTRUSTED, "port": 587, "alternatives": [{"port": 465, "tls": "implicit", "works": True}]}
+    found = examine(LOGIN + ENCRYPT, answer)
+    assert found[0]["diagnosis"]["remedy"].endswith(f"the next hop [{HOST}]:465 with smtp_tls_wrappermode = yes.")
+
+
+def test_without_a_relay_no_port_is_named() -> None:
+    assert examine("")[0]["diagnosis"]["summary"].startswith("Postfix: ")
+
+
+@pytest.mark.parametrize(("main", "answer"), [(ENCRYPT, NO_AUTH), (IN_CLEAR, NO_STARTTLS)])
+def test_nothing_is_said_twice(main: str, answer: t.Dict[str, t.Any]) -> None:
+    (found,) = examine(LOGIN + main, answer)
+    assert found["diagnosis"]["summary"] == f"{HOST}:587: {found['postfix']['prediction']['text']}"

@@ -191,7 +191,7 @@ def test_a_name_that_only_hosts_file_knows(monkeypatch):
     def query(name, rdtype, _deadline):
         if zone["rcode"] is None:
             raise SmtpError(Kind.RESOLVE, "no answer", stage="resolve")
-        return dns.Answer(zone["records"] if rdtype == dns.A else (), False, zone["rcode"], name, False)
+        return dns.Answer(zone["records"] if rdtype == dns.A else (), False, zone["rcode"], name)
 
     monkeypatch.setattr(dns, "query", query)
     assert "not in DNS" in relay(RELAYHOST).unresolvable
@@ -236,6 +236,22 @@ def test_certificates_and_keys_of_this_host(tmp_path):
     assert codes(broken) == ["postfix_ca_unreadable"] and "smtp_tls_cert_file" in broken.problems[0].text
 
 
+@pytest.mark.parametrize("parameter", ["smtp_tls_CAfile", "smtp_tls_cert_file", "smtp_tls_key_file"])
+def test_a_named_pipe_is_not_waited_for(tmp_path, parameter):
+    certificates, pipe = Certificates(tmp_path), str(tmp_path / "pipe")
+    os.mkfifo(pipe)
+    files = {"smtp_tls_cert_file": certificates.ca_file, parameter: pipe}
+    found = relay(RELAYHOST + "smtp_tls_security_level = encrypt\n" + "".join(f"{name} = {path}\n" for name, path in files.items()))
+    assert "it is no regular file" in found.tls_files.error and codes(found) == ["postfix_ca_unreadable"]
+    assert found.endpoint()["ca_file"] is None and found.endpoint()["client_certificate"] is None
+
+
+def test_files_of_a_chroot_that_are_named_pipes(tmp_path):
+    (tmp_path / "etc").mkdir()
+    os.mkfifo(tmp_path / "etc" / "resolv.conf")
+    assert "resolv.conf does not exist" in local_files.resolver_of_chroot(str(tmp_path))
+
+
 def test_a_chroot(tmp_path):
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / "services").write_text("special 2525/tcp\n")
@@ -264,3 +280,28 @@ def test_the_deadline_stops_the_programs(monkeypatch):
     with pytest.raises(Exception, match="no time left"):
         effective.relays("/etc/postfix", effective.Deadline(0))
     assert seen == []
+
+
+@pytest.mark.parametrize(
+    ("level", "host", "sent"),
+    [
+        ("encrypt", "mx.attacker.example", False),
+        ("may", "mx.attacker.example", False),
+        ("verify", "mx.attacker.example", False),
+        ("secure", "mx.attacker.example", True),  # the certificate must be for the next hop
+        ("encrypt", "example.net.attacker.example", False),
+        ("encrypt", "mx1.example.net", True),
+        ("encrypt\nsmtp_tls_servername = smtp.example.net", "mx.attacker.example", True),
+        ("verify\nsmtp_tls_verify_cert_match = nexthop", "mx.attacker.example", True),
+    ],
+)
+def test_a_forged_mx_record_gets_no_password(monkeypatch, level, host, sent):
+    monkeypatch.setattr(dns, "mx", lambda _name, _deadline: [(10, host)])
+    main = f"relayhost = example.net:587\nsmtp_tls_security_level = {level}\nsmtp_tls_CAfile = /etc/ssl/certs/ca-certificates.crt\n"
+    found = relay(main + LOGIN, {"hash:/p": {"example.net:587": "user:pass"}})
+    target = found.endpoint()
+    assert found.credential is not None and found.host == host
+    assert (target["password"] is not None) is sent
+    assert any("sends no password" in text for text in found.notes) is not sent
+    if sent and not host.endswith(".example.net"):
+        assert target["server_name"] in ("example.net", "smtp.example.net")

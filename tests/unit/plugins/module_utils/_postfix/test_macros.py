@@ -45,6 +45,8 @@ def of(text: str) -> str:
         ("${{$a} == {one}}", "true"),
         ("${{10} > {9} ? {number} : {text}}", "number"),
         ("${{10a} > {9} ? {number} : {text}}", "text"),
+        ("${{\u00b2} > {10} ? {text} : {number}}", "text"),
+        ("${{%s} > {9} ? {number} : {text}}" % ("1" * 5000), "text"),
         ("${{$seven} <= {7} ? {x} : {y}}", "x"),
         ("${{$compatibility_level} <level {3.6} ? {md5} : {sha256}}", "sha256"),
         ("${{$compatibility_level} < {3.6} ? {md5} : {sha256}}", "md5"),
@@ -64,3 +66,4 @@ def test_what_postfix_would_refuse(text):
 def test_levels():
     assert level("3.10") > level("3.6") > level("2") > level("") == (0, 0, 0)
     assert level("3.10.13-20260101") == (3, 10, 13)
+    assert level("9" * 5000) > level("3.10")

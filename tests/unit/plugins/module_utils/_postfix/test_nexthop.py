@@ -26,7 +26,7 @@ def test_forms(text, host, service, direct):
     assert (found.text, found.host, found.service, found.direct) == (text, host, service, direct)
 
 
-@pytest.mark.parametrize("text", ["", ":587", "[]:587", "[a]:", "[a]587", "a:b:c", "[a", "2001:db8::1"])
+@pytest.mark.parametrize("text", ["", ":587", "[]:587", "[a]:", "[a]587", "a:b:c", "[a", "2001:db8::1", "[ipv6:]", "ipv6:"])
 def test_what_ends_smtp(text):
     with pytest.raises(NextHopError):
         parse(text, "smtp")
@@ -34,7 +34,8 @@ def test_what_ends_smtp(text):
 
 def test_ports(tmp_path):
     (tmp_path / "etc").mkdir()
-    (tmp_path / "etc" / "services").write_text("smtp 25/tcp mail\nsubmission 999/tcp # no\nodd 7/udp\nbroken\n#x 8/tcp\n")
+    services = "smtp 25/tcp mail\nsubmission 999/tcp # no\nhigh \u00b2/tcp\nodd 7/udp\nbroken\n#x 8/tcp\n"
+    (tmp_path / "etc" / "services").write_text(services, encoding="utf-8")
     new, old = Instance().parameters(), Instance(defaults=DEFAULTS_2_10).parameters()
     root = str(tmp_path)
     assert port_number("587", new, root) == 587
@@ -42,7 +43,7 @@ def test_ports(tmp_path):
     assert port_number("submissions", new, root) == port_number("smtps", new, root) == 465
     assert port_number("submission", old, root) == 999, "etc/services of the chroot"
     assert port_number("mail", new, root) == 25
-    for service in ("smtps", "odd", "x"):
+    for service in ("smtps", "odd", "x", "\u00b2", "9" * 5000):
         with pytest.raises(NextHopError, match="no known TCP service"):
             port_number(service, old, root)
     for service in ("0", "65536"):

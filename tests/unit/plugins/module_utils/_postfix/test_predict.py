@@ -162,6 +162,14 @@ def test_a_host_without_address_is_fatal_where_it_is_not_relayhost():
     assert verdict(main, result("resolve", "dns_nxdomain", after=None)) == ("bounces", "5.4.4")
 
 
+def test_a_fallback_relay_without_address_keeps_the_mail():
+    main = f"default_transport = smtp:[{HOST}]:587\nsmtp_fallback_relay = [fallback.example.net]\n"
+    first, fallback = Instance(main, tables=TABLES).relays()
+    found = predict(fallback, result("resolve", "dns_nxdomain", after=None))
+    assert fallback.host == "fallback.example.net" and (found["action"], found["dsn"]) == ("defers", "4.3.5")
+    assert predict(first, result("resolve", "dns_nxdomain", after=None))["action"] == "bounces"
+
+
 @pytest.mark.parametrize(
     ("main", "expected"),
     [

@@ -47,6 +47,11 @@ def test_versions(defaults, version, digest):
     assert Instance("compatibility_level = 3.6\n").parameters().get("smtp_tls_fingerprint_digest") == "sha256"
 
 
+@pytest.mark.parametrize("command", ["{", "{ smtp", "{}", "{ }"])
+def test_a_service_without_a_command_is_none(command):
+    assert set(settings.parse_services(f"a unix - - n - - smtp\nb unix - - n - - {command}\n")) == {"a/unix"}
+
+
 def test_what_can_not_be_read():
     with pytest.raises(PostfixError, match="/x can not be read: open /x/main.cf: No such file"):
         settings.read("/x", lambda _argv, _stdin: Result(1, "", "postconf: fatal: open /x/main.cf: No such file or directory\n"))

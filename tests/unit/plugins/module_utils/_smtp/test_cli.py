@@ -278,7 +278,7 @@ def test_an_interrupt_ends_it(login: t.Any) -> None:
         process = start(*login(server))
         assert connected.wait(WAIT)
         process.send_signal(signal.SIGINT)
-        _shown, errors = process.communicate(timeout=5)
+        _shown, errors = process.communicate(timeout=WAIT)
     assert (process.returncode, errors) == (130, b"")
 
 

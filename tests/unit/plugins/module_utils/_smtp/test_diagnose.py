@@ -82,6 +82,7 @@ SIGHTINGS: t.List[t.Tuple[str, Observation]] = [
     ("cfg_credentials", seen(Kind.CREDENTIALS, "auth", "the password holds a NUL")),
     ("dns_nxdomain", seen(Kind.RESOLVE, "resolve", errno=socket.EAI_NONAME)),
     ("dns_no_address", seen(Kind.RESOLVE, "resolve", errno=socket.EAI_NODATA)),
+    ("dns_no_address_of_family", seen(Kind.RESOLVE, "resolve", errno=socket.EAI_NODATA, reason="family")),
     ("dns_temporary", seen(Kind.RESOLVE, "resolve", errno=socket.EAI_AGAIN)),
     ("dns_failed", seen(Kind.RESOLVE, "resolve", errno=socket.EAI_FAIL)),
     ("dns_timeout", seen(Kind.RESOLVE, "resolve")),
@@ -450,3 +451,8 @@ def test_codes_in_the_code_are_in_the_catalogue() -> None:
 
 
 NO_CODES = {"ehlo_tls"}
+
+
+@pytest.mark.parametrize(("wanted", "advice"), [("external", "the client certificate"), ("auto", "app password")])
+def test_what_to_check_after_a_refused_login(wanted: str, advice: str) -> None:
+    assert advice in diagnose.diagnose(refused("auth", "535 5.7.8 no", wanted=wanted), str)["remedy"]

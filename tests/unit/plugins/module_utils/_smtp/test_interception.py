@@ -153,6 +153,12 @@ def test_starttls_that_is_missing_is_stripped_where_the_host_offers_it_elsewhere
     assert verdict(observation(Kind.NO_STARTTLS, "starttls", before_tls=offers("SIZE 1"), alternatives=[sibling])) == expected
 
 
+def test_a_port_of_its_own_may_have_no_starttls_although_another_one_has_it() -> None:
+    sibling = Alternative(587, "starttls", True, "works")
+    seen = observation(Kind.NO_STARTTLS, "starttls", before_tls=offers("SIZE 1"), alternatives=[sibling], port=13587)
+    assert verdict(seen) == "unknown"
+
+
 @pytest.mark.parametrize(("host", "expected"), [(THEIRS, "stripped"), (OURS, "unknown")])
 def test_starttls_that_a_provider_always_offers(host: str, expected: str) -> None:
     assert verdict(observation(Kind.NO_STARTTLS, "starttls", host=host, before_tls=offers("SIZE 1"))) == expected

@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import socket
+import threading
 import typing as t
 
 import pytest
 
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp import local_block
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.connect import Attempt
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.endpoint import normalise_endpoints
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.observation import Observation
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.probe import probe_all
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.refusal import Refusal
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.resolve import Address
 
@@ -81,3 +84,23 @@ def test_others_are_not_this_host(refusal: Refusal) -> None:
     local_block.find(seen, None)
 
     assert seen.blocked_by == []
+
+
+def test_a_failure_is_told_though_the_firewall_is_not_read_in_time() -> None:
+    """Fifty relays that are stopped at once wait for each other there (see who_blocks.py)."""
+    never = threading.Event()
+
+    def explain(_addresses: t.Sequence[str], _port: int) -> t.List[str]:
+        never.wait()
+        return []
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    try:
+        target = normalise_endpoints([{"host": "127.0.0.1", "port": port}])
+        (result,) = probe_all(target, 0.5, "client.example.org", investigate=False, explain=explain)
+    finally:
+        never.set()
+
+    assert result["diagnosis"]["code"] == "tcp_refused"
+    assert result["addresses"][0]["outcome"] == "refused"

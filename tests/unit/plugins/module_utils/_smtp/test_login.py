@@ -213,6 +213,16 @@ def test_a_long_token_goes_after_the_prompt(bench: Bench) -> None:
     assert bench.tried == ["XOAUTH2"] and b"AUTH XOAUTH2" in bench.server.lines
 
 
+@pytest.mark.parametrize(("size", "sent_with_the_command"), [(372, True), (373, False)])
+def test_a_command_line_has_512_octets_at_most(bench: Bench, size: int, sent_with_the_command: bool) -> None:
+    """With its end (RFC 5321 section 4.5.3.1.4): 496 octets of base64 make it 509 long, and the next 500 would make it 513."""
+    password = "x" * (size - len(USERNAME) - 2)
+    error = bench.failure(offer="PLAIN", credentials=Credentials(USERNAME, password))
+
+    line = next(line for line in bench.server.lines if line.startswith(b"AUTH"))
+    assert error.kind == Kind.REPLY and len(line + b"\r\n") == (509 if sent_with_the_command else len(b"AUTH PLAIN\r\n"))
+
+
 def test_what_no_line_can_carry_is_not_sent(bench: Bench) -> None:
     assert bench.failure({"PLAIN": sasl_server.plain}, Credentials(USERNAME, "x" * 9200)).kind == Kind.CREDENTIALS
     assert bench.tried == [] and b"x" * 12 not in b"".join(bench.server.lines)

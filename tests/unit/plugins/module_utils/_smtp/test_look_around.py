@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
 import time
 import typing as t
 
@@ -104,6 +105,39 @@ def test_a_wrong_mode_is_followed_to_the_offer_of_a_login(ask: t.Any, certificat
     assert result["diagnosis"]["code"] == "tls_wrong_mode"
     assert f"Port {server.port} speaks SMTP in clear text at first; it answers with STARTTLS: set tls: starttls." in evidence(result)
     assert server.auth_attempts == 0
+
+
+def test_who_proved_nothing_is_shown_no_client_certificate(ask: t.Any, certificates: Certificates) -> None:
+    """The certificate of a server that did not verify is read on a second connection."""
+    shown: t.List[t.Optional[bytes]] = []
+    context = certificates.self_signed()
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.load_verify_locations(certificates.ca_file)
+
+    def look(peer: Peer) -> None:
+        peer.start_tls(context)
+        shown.append(t.cast(ssl.SSLSocket, peer.connection).getpeercert(binary_form=True))
+        peer.wait_until_closed()
+
+    with Server(look) as server:
+        result = ask(server.port, "implicit", client_certificate=certificates.client())
+        server.settle()
+
+    assert result["diagnosis"]["code"] == "tls_cert_self_signed" and shown == [None]
+
+
+def test_a_second_look_that_found_nothing_is_told(ask: t.Any) -> None:
+    with Server(Peer.wait_until_closed) as server:
+        result = ask(server.port, "starttls", timeout=2.0)
+
+    looks = [(entry["port"], entry["tls"], entry["works"], entry["outcome"]) for entry in result["alternatives"]]
+    assert looks == [(server.port, "implicit", False, "silent at tls")]
+
+
+def test_who_refuses_a_connection_is_told(ask: t.Any, closed_port: int) -> None:
+    found = ask(closed_port, "implicit")["interception"]
+
+    assert found["verdict"] == "rejected" and found["evidence"][0].startswith("127.0.0.1: a TCP reset after ")
 
 
 @pytest.mark.parametrize("reply", ["535 5.7.8 no", "454 4.7.0 later"])

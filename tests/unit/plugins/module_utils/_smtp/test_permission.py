@@ -110,3 +110,11 @@ def test_nobody_is_asked_after_a_refused_login(ask: t.Callable[..., Asked]) -> N
     assert asked.result["diagnosis"]["code"] == "auth_bad_credentials"
     assert not any(line.startswith(b"MAIL") for line in asked.server.lines)
     assert asked.status("sender") == "skipped"
+
+
+@pytest.mark.parametrize(("recipient", "warned"), [(None, True), (RECIPIENT, False)])
+def test_a_sender_alone_proves_little(ask: t.Callable[..., Asked], recipient: t.Optional[str], warned: bool) -> None:
+    """Postfix judges the sender at RCPT TO, if it is not told otherwise: postconf(5) smtpd_delay_reject."""
+    result = ask(recipient=recipient).result
+    assert result["ok"] is True
+    assert any("set recipient as well" in warning for warning in result["warnings"]) is warned

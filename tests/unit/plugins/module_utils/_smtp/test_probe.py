@@ -544,7 +544,7 @@ def test_closed_and_reset_before_the_greeting(bench: Bench) -> None:
 def test_ehlo_refused(bench: Bench, reply: str, code: str) -> None:
     diagnosis = assert_failed(bench.test(conversation(replies={"EHLO": reply}), "starttls"), code, "ehlo")
 
-    assert diagnosis["evidence"] == [f"reply to EHLO: {reply}"]
+    assert diagnosis["evidence"][0] == f"reply to EHLO: {reply}"
     assert b"HELO" not in bench.server.clear_text.replace(b"EHLO", b"")
 
 
@@ -675,7 +675,26 @@ def test_tls_1_1_is_too_old(bench: Bench, certificates: Certificates) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1
     context.maximum_version = ssl.TLSVersion.TLSv1_1
 
-    assert_failed(bench.test(conversation(tls="implicit", context=context)), "tls_protocol_too_old", "tls")
+    diagnosis = assert_failed(bench.test(conversation(tls="implicit", context=context)), "tls_protocol_too_old", "tls")
+    assert "does not offer TLS 1.2 or later" in diagnosis["summary"]
+
+
+@pytest.mark.parametrize(
+    ("newest", "oldest", "fields", "missing", "remedy"),
+    [
+        (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_2, {"minimum_tls": "1.3"}, "does not offer TLS 1.3 (", "Set minimum_tls to 1.2"),
+        (ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_3, {"mechanism": "scram-sha-256-plus"}, "does not offer TLS 1.2 (", "without -plus"),
+    ],
+)
+def test_the_versions_that_were_asked_for_are_named(
+    bench: Bench, certificates: Certificates, newest: t.Any, oldest: t.Any, fields: t.Dict[str, str], missing: str, remedy: str
+) -> None:
+    context = certificates.good()
+    context.minimum_version, context.maximum_version = oldest, newest
+
+    diagnosis = assert_failed(bench.test(conversation(tls="implicit", context=context), **fields), "tls_protocol_too_old", "tls")
+    assert missing in diagnosis["summary"]
+    assert remedy in diagnosis["remedy"]
 
 
 # -- AUTH --------------------------------------------------------------------------------------------------------------
@@ -863,7 +882,7 @@ def test_an_unexpected_exception_tells_its_type_and_place_only(monkeypatch: pyte
 def test_many_relays_take_as_long_as_the_slowest(relay: MakeRelay, certificates: Certificates) -> None:
     good = conversation(tls="implicit", context=certificates.good())
     with Server(good) as fast, Server(Peer.wait_until_closed) as silent:
-        relays = [relay(fast.port, name=f"r{index}", ca_file=certificates.ca_file, **LOGIN) for index in range(8)]
+        relays = [relay(fast.port, name=f"r{index}", sender=f"r{index}@example.org", ca_file=certificates.ca_file, **LOGIN) for index in range(8)]
         relays.insert(3, relay(silent.port, tls="starttls", name="silent"))
         started = time.monotonic()
         results = probe.probe_all(relays, 1.5, "client.example.org")

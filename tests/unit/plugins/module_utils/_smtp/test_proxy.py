@@ -10,6 +10,7 @@ import typing as t
 
 import proxy_server
 import pytest
+from delaying_proxy import Far
 from pki import Pki
 from proxy_server import Asked
 from smtp_server import HOST, PASSWORD, USERNAME, Handler, Peer, Server, conversation
@@ -18,6 +19,7 @@ from ansible_collections.outpost.smtp.plugins.module_utils._smtp.client import C
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.credentials import Credentials
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.probe import probe_all
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.route import Proxy, Route
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.trust import Trust
 
@@ -254,3 +256,48 @@ def test_known_addresses_are_those_of_the_proxy() -> None:
             client.connect()
 
     assert [one.port for one in asked] == [465, 2525]
+
+
+def test_a_login_that_was_not_offered_is_none_that_a_proxy_can_choose() -> None:
+    def handle(peer: Peer) -> None:
+        peer.connection.recv(3)
+        peer.send_raw(b"\x05\x02")
+        peer.wait_until_closed()
+
+    error, _client = refusal("socks5", handle)
+    assert (error.reason, error.message) == ("protocol", "the proxy does not answer as SOCKS 5 does")
+
+
+def test_a_user_name_that_http_can_not_carry_is_not_sent() -> None:
+    """The proxy would take what follows the colon for the password (RFC 7617 section 2)."""
+    asked: t.List[Asked] = []
+    error, _client = refusal("http", proxy_server.http(asked), login=("me:you", "pr0xy s3cret"))
+    assert error.reason == "auth" and "colon" in error.message and not asked
+
+
+@pytest.fixture
+def ask(relay: t.Callable[..., t.Dict[str, t.Any]]) -> t.Callable[..., t.Dict[str, t.Any]]:
+    """Test a port without TLS through an endpoint's proxy: ask(port, type, port of the proxy, ...) -> result."""
+
+    def run(port: int, kind: str, proxy_port: int, **login: str) -> t.Dict[str, t.Any]:
+        entry = relay(port, "none", host=NAME, proxy={"type": kind, "host": HOST, "port": proxy_port, **login})
+        (result,) = probe_all([entry], 5, "client.example.org")
+        return result
+
+    return run
+
+
+def test_a_proxy_that_quotes_its_password_is_quoted_without_it(ask: t.Callable[..., t.Dict[str, t.Any]]) -> None:
+    with Server(proxy_server.http([], refuse=f"403 not with {LOGIN[1]}")) as between:
+        result = ask(25, "http", between.port, username=LOGIN[0], password=LOGIN[1])
+
+    assert result["diagnosis"]["code"] == "proxy_refused" and "403 not with" in str(result)
+    assert LOGIN[1] not in str(result)
+
+
+def test_a_proxy_that_is_near_says_nothing_about_the_server(ask: t.Callable[..., t.Dict[str, t.Any]]) -> None:
+    """Otherwise a connection that opens at once, and answers that take their time, are a sign of interception."""
+    with Server(conversation()) as server, Far(server.port) as far, Server(proxy_server.socks5([])) as between:
+        result = ask(far.port, "socks5", between.port)
+
+    assert result["ok"] and not [line for line in result["interception"]["evidence"] if "the connection opens" in line]

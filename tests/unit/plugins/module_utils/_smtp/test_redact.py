@@ -11,6 +11,7 @@ import random
 import re
 import string
 import threading
+import time
 import tracemalloc
 import typing as t
 import urllib.parse
@@ -229,3 +230,35 @@ def test_a_huge_access_token_costs_little_memory_and_time() -> None:
 
     assert peak < 8 * 1024 * 1024
     assert token[6000:6024] not in redactor.clean(token[5990:6040])
+
+
+@pytest.mark.parametrize(
+    ("password", "prepared"),
+    [("I\u00adXyz\u00ad-code", "IXyz-code"), ("\u2168-\ufb01nal-\u00aa", "IX-final-a"), ("non\u00a0breaking", "non breaking")],
+)
+def test_a_password_that_the_server_prepared_is_found(password: str, prepared: str) -> None:
+    """By SASLprep (RFC 4013), which is the server's part where the password itself is sent (RFC 4616 section 2)."""
+    assert cleaner(password).clean(f"no {prepared}") == f"no {MASK}"
+    assert cleaner(password).clean(f"no {base64.b64encode(prepared.encode()).decode()}") == f"no {MASK}"
+
+
+def test_many_long_tokens_are_learned_soon_and_once() -> None:
+    """Fifty relays with tokens of the usual size: what they cost is lost for the tests themselves."""
+    source = random.Random(7)
+    tokens = ["".join(source.choice(string.ascii_letters) for _count in range(1500)) for _token in range(50)]
+    redactor = Redactor()
+    started = time.process_time()
+    for _each in range(3):
+        for number, token in enumerate(tokens):
+            redactor.protect(f"user{number}@example.org", None, token)
+    assert time.process_time() - started < 6
+    assert all(redactor.clean(token) == MASK for token in tokens)
+
+
+@pytest.mark.parametrize("later", [("later@somewhere.test", None), (None, "secret of another")])
+def test_what_is_learned_later_counts_for_a_reply_that_was_seen_before(later: t.Tuple[t.Optional[str], t.Optional[str]]) -> None:
+    redactor = cleaner("correct horse battery")
+    lines = ["who is", base64.b64encode(f"{later[0]} {later[1]}".encode()).decode()]
+    assert redactor.clean_lines(lines) == lines
+    redactor.protect(*later)
+    assert redactor.clean_lines(lines) == ["who is", MASK]

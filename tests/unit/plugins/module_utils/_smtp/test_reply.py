@@ -105,6 +105,20 @@ def test_limits() -> None:
     assert parse(b"220 " + b"x" * (replies.MAX_LINE - 6) + b"\r\n").code == 220
 
 
+@pytest.mark.parametrize("data", [b"220x" + b"x" * 2000 + b"\n", b"220\rx" + b"x" * 2000 + b"\n", b"220 " + b"x" * 2000 + b"\n"])
+def test_what_is_wrong_does_not_depend_on_the_packets(data: bytes) -> None:
+    kinds = set()
+    for size in (len(data), 1024, 7, 1):
+        parser = ReplyParser()
+        with pytest.raises(ReplyError) as caught:
+            for at in range(0, len(data), size):
+                parser.feed(data[at : at + size])
+                parser.take()
+        kinds.add(caught.value.kind)
+
+    assert kinds == {"line_too_long" if data[3:4] == b" " else "malformed"}
+
+
 def test_two_replies_in_one_packet_are_told_apart() -> None:
     parser = ReplyParser()
     parser.feed(b"250-a\r\n250 b\r\n354 go\r\n")

@@ -56,7 +56,7 @@ def test_a_host_without_the_family_says_what_it_has() -> None:
     with pytest.raises(SmtpError) as caught:
         client.resolve()
 
-    assert (caught.value.kind, caught.value.errno) == (Kind.RESOLVE, socket.EAI_NODATA)
+    assert (caught.value.kind, caught.value.errno, caught.value.reason) == (Kind.RESOLVE, socket.EAI_NODATA, "family")
     assert str(caught.value) == "old.test has no IPv6 address, only 127.0.0.1"
 
 

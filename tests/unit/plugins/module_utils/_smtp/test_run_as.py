@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import os
 import pwd
@@ -43,11 +44,11 @@ def mta(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def nothing_stays() -> t.Iterator[None]:
     """Each test leaves no child, no descriptor and the identity of this process as they were."""
-    descriptors = set(os.listdir("/proc/self/fd"))
+    before = descriptors()
     yield
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
-    assert set(os.listdir("/proc/self/fd")) == descriptors
+    assert not descriptors() - before
     assert os.getresuid() == (0, 0, 0)
 
 
@@ -184,10 +185,13 @@ def test_an_exception_tells_its_type_only() -> None:
     assert str(caught.value) == "run_as: what was started as user mta failed: RuntimeError"
 
 
-def test_the_deadline_ends_it() -> None:
+@pytest.mark.parametrize("stubborn", [False, True], ids=["as it is", "that does not watch"])
+def test_the_deadline_ends_it(monkeypatch: pytest.MonkeyPatch, stubborn: bool) -> None:
+    if stubborn:
+        monkeypatch.setattr(run_as, "_watch", lambda _writing: None)
     started = time.monotonic()
     with pytest.raises(RunAsError, match="did not end within 0.3 seconds"):
-        run_as.call("mta", lambda: threading.Event().wait(60), 0.3)
+        run_as.call("mta", lambda: threading.Event().wait(5), 0.3)
 
     assert time.monotonic() - started < 2
 
@@ -340,6 +344,33 @@ def test_nothing_is_imported_any_more(
 
     codes = [result["diagnosis"]["code"] for result in results if not result["ok"]]
     assert codes and not {"internal_error", "cfg_ca_file"} & set(codes), [result["diagnosis"] for result in results]
+
+
+def _imported_late() -> t.Iterator[str]:
+    """What functions of the package import, but for those of the command line, which does not come from an archive."""
+    for path in Path(run_as.__file__).parent.glob("*.py"):
+        if path.name.startswith(("cli", "__main__")):
+            continue
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            for node in ast.walk(function):
+                if isinstance(node, ast.Import):
+                    yield from (alias.name for alias in node.names)
+                elif isinstance(node, ast.ImportFrom) and node.module:
+                    package = node.module.endswith("_smtp") or node.module.endswith("_egress")
+                    yield from (f"{node.module}.{alias.name}" for alias in node.names) if package else (node.module,)
+
+
+def test_whatever_is_imported_late_is_loaded_before() -> None:
+    names = run_as.__name__.rpartition(".")[0]
+    script = f"import importlib, sys; sys.path[:0] = {sys.path!r}; from {names} import late, probe, run_as\n"
+    script += "for name in run_as._LOADED_LATE: importlib.import_module(name)\nrun_as._prctl(); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True, timeout=60).stdout.split()
+    late = set(_imported_late())
+
+    assert f"{names}.differential" in late, "there are some"
+    assert late <= set(loaded), late - set(loaded)
 
 
 def test_a_socket_belongs_to_the_user() -> None:

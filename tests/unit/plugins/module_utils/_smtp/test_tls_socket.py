@@ -110,6 +110,28 @@ def test_the_server_is_told_why_it_is_not_trusted(certificates: Certificates) ->
     assert reasons == ["TLSV1_ALERT_UNKNOWN_CA"]
 
 
+def test_a_refusal_after_the_handshake_is_heard_though_the_server_is_gone(certificates: Certificates) -> None:
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    context = certificates.good()
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+
+    def demand() -> None:
+        with far, contextlib.suppress(ssl.SSLError):
+            context.wrap_socket(far, server_side=True)
+
+    thread = threading.Thread(target=demand, daemon=True)
+    thread.start()
+    verifying = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    verifying.load_verify_locations(certificates.ca_file)
+    client = tls.handshake(verifying, near, "localhost", Deadline(5))
+    thread.join(5)
+    with pytest.raises(ssl.SSLError, match="CERTIFICATE_REQUIRED|certificate required"):
+        client.send(b"EHLO client.example.org\r\n")
+    client.close()
+
+
 def test_one_call_reads_one_chunk(certificates: Certificates) -> None:
     """However much is there, so that the caller can look at the clock."""
     near, far = socket.socketpair()

@@ -14,13 +14,15 @@ from pathlib import Path
 
 import pytest
 from pki import LOCAL, Pki
-from smtp_server import AUTH_OFFER, HOST, PASSWORD, USERNAME, Peer, Server, conversation
+from smtp_server import AUTH_OFFER, HOST, PASSWORD, USERNAME, Certificates, Peer, Server, conversation
 
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp import identity, sent_chain, x509
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.client import Client
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.credentials import Credentials
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.endpoint import normalise_endpoints
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.probe import probe_all
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.session import Session
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import Contexts
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.trust import Trust
@@ -344,3 +346,18 @@ def test_many_clients_use_one_context_with_a_client_certificate_at_a_time(pki: P
             thread.join(20)
 
     assert chains == [(pki.der("leaf"), pki.der("inter"))] * 8
+
+
+@pytest.mark.parametrize(
+    ("field", "code"), [("ca_file", "cfg_ca_file"), ("client_certificate", "cfg_client_certificate"), ("client_key", "cfg_client_certificate")]
+)
+def test_a_named_pipe_stops_no_other_test(certificates: Certificates, tmp_path: Path, field: str, code: str) -> None:
+    pipe = str(tmp_path / "pipe")
+    os.mkfifo(pipe)
+    with Server(conversation(tls="implicit", context=certificates.good())) as server:
+        common = {"host": "127.0.0.1", "port": server.port, "tls": "implicit", "ca_file": certificates.ca_file}
+        piped = {"client_certificate": certificates.client(), field: pipe}
+        results = probe_all(normalise_endpoints([{"name": "good", **common}, {"name": "piped", **common, **piped}]), 20.0, "client.example.org")
+
+    assert results[0]["ok"] and results[1]["diagnosis"]["code"] == code
+    assert "is no regular file" in results[1]["diagnosis"]["summary"]

@@ -81,7 +81,7 @@ def test_nothing_else_leaves_it_even_to_a_trusted_server(certificates: Certifica
             client.connect()
             client.greeting()
             client.ehlo()
-            assert client.session is not None and client.session.verified
+            assert client.session is not None and client.session.verified and not client.trusted
             with pytest.raises(SmtpError) as caught:
                 way(client)
         server.settle()
