@@ -1016,13 +1016,13 @@ from ansible_collections.outpost.smtp.plugins.module_utils._smtp import (
 )
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.fields import RelayError
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.local_block import Explain
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.probe import probe_all
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.relay import TLS_MODES
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.result import overall
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.route import FAMILIES
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.run_options import DEFAULT_TIMEOUT, check_run_options
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.trust import TLS_VERSIONS
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.surroundings.local_block import Explain
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.trust import TLS_VERSIONS
 
 GRACE = 5.0
 """Seconds that a test in another process may take longer; also what is spent on trying again where a rule is in the way."""

@@ -13,18 +13,19 @@ import typing as t
 from source import Source
 from target_tls import NOW, samples
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import chain, oauth_token, x509
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.catalogue import WHO
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.connect import Attempt
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnose import diagnose
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnoses import BY_CODE
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis.catalogue import WHO
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis.diagnose import diagnose
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis.diagnoses import BY_CODE
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.ehlo import Capabilities
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.observation import Alternative, Interception, Observation
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.refusal import Refusal
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.reply import Reply
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.resolve import Address
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.session import Session
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl import oauth_token
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.surroundings.refusal import Refusal
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import chain, x509
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.session import Session
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.transcript import Transcript
 
 KINDS = sorted(value for name, value in vars(Kind).items() if name.isupper())

@@ -14,13 +14,14 @@ from hostile import encodings
 from smtp_server import PASSWORD, USERNAME, Peer
 from source import Source
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import login, permission, sasl
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import permission
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.client import Client
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.credentials import Credentials
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.ehlo import Capabilities
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.reply import MAX_LINES, MAX_REPLY, Reply, ReplyError, ReplyParser
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl import login, sasl
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl.credentials import Credentials
 
 KINDS = sorted(value for name, value in vars(Kind).items() if name.isupper())
 _FORMS = encodings(PASSWORD) - {PASSWORD[::-1]}

@@ -11,7 +11,8 @@ from unittest import mock
 
 from source import Source
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import cli, endpoint, run_as
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import endpoint, run_as
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.cli import cli
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.fields import RelayError
 
 _KEYS = frozenset((*endpoint.FIELDS, *endpoint.ONLY_POSTFIX))

@@ -12,9 +12,9 @@ import typing as t
 from hostile import encodings
 from source import Source
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import oauth_token, saslprep
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnoses import BY_CODE
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis.diagnoses import BY_CODE
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.redact import MASK, Redactor
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl import oauth_token, saslprep
 
 NOW = datetime.datetime(2026, 11, 23, tzinfo=datetime.timezone.utc)
 _SIGNATURE = "~c2lnbmF0dXJl~"

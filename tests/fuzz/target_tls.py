@@ -13,8 +13,8 @@ from pathlib import Path
 from pki import AIA, Pki
 from source import Source
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import certnames, chain, sent_chain, x509
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.text import timestamp
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import certnames, chain, sent_chain, x509
 
 NOW = datetime.datetime(2026, 11, 23, tzinfo=datetime.timezone.utc)
 _CAUSES = (chain.MISSING_INTERMEDIATE, chain.UNKNOWN_ROOT, chain.SELF_SIGNED, chain.SELF_SIGNED_IN_CHAIN)

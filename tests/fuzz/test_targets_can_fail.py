@@ -13,26 +13,11 @@ from hypothesis import Phase, given, settings
 
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix import literal_tables, macros, nexthop
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix import settings as postfix_settings
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import (
-    chain,
-    cli,
-    diagnose,
-    dns,
-    ehlo,
-    endpoint,
-    fields,
-    login,
-    oauth_token,
-    proxy,
-    redact,
-    reply,
-    sasl_md5,
-    sasl_plain,
-    sasl_scram,
-    saslprep,
-    sent_chain,
-    x509,
-)
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import dns, ehlo, endpoint, fields, proxy, redact, reply
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.cli import cli
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis import diagnose
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl import login, oauth_token, sasl_md5, sasl_plain, sasl_scram, saslprep
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import chain, sent_chain, x509
 
 _log_in, _inspect, _certificates = login.log_in, oauth_token.inspect, endpoint._certificates
 _http_head, _read, _vector = proxy._http_head, proxy._Line.read, sent_chain._vector

@@ -22,12 +22,13 @@ sys.path.insert(0, str(ROOT / "tests" / "unit" / "_support"))
 from pki import Pki  # noqa: E402  (needs the path set above)
 from smtp_server import HOST, Server, conversation  # noqa: E402
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import dns, x509  # noqa: E402
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import dns  # noqa: E402
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.client import Client  # noqa: E402
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline  # noqa: E402
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import SmtpError  # noqa: E402
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.resolve import Address  # noqa: E402
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.trust import Trust  # noqa: E402
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import x509  # noqa: E402
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.trust import Trust  # noqa: E402
 
 PACKAGES = ("unbound", "nsd", "ldnsutils")
 HEAD = "$TTL 60\n@ SOA ns hostmaster 1 3600 600 86400 60\n@ NS ns\nns A 127.0.0.1\nmx A 127.0.0.1\nwww CNAME mx\n"

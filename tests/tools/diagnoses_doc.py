@@ -20,15 +20,15 @@ from collection_path import ensure_collection_path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ensure_collection_path(ROOT)))
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import recognise, recognise_reply, recognise_tls  # noqa: E402
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.catalogue import ANY_STAGE, Entry  # noqa: E402
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.catalogue_postfix import POSTFIX  # noqa: E402
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnoses import AREAS, CATALOGUE  # noqa: E402
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis import recognise, recognise_reply, recognise_tls  # noqa: E402
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis.catalogue import ANY_STAGE, Entry  # noqa: E402
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis.catalogue_postfix import POSTFIX  # noqa: E402
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis.diagnoses import AREAS, CATALOGUE  # noqa: E402
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis.provider_advice import ADVICE  # noqa: E402
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis.provider_rules import PROVIDER_RULES  # noqa: E402
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis.providers import BY_ID, PROVIDERS  # noqa: E402
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis.reply_rules import ReplyRule  # noqa: E402
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind  # noqa: E402
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.provider_advice import ADVICE  # noqa: E402
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.provider_rules import PROVIDER_RULES  # noqa: E402
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.providers import BY_ID, PROVIDERS  # noqa: E402
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.reply_rules import ReplyRule  # noqa: E402
 
 PAGE = ROOT / "docs" / "diagnoses.md"
 

@@ -179,7 +179,7 @@ def passes(tree: Path, tests: tuple[str, str]) -> bool:
 
 
 def survives(mutant: Mutant, tree: Path) -> bool:
-    path = tree / SOURCE / mutant.file
+    (path,) = (tree / SOURCE).rglob(mutant.file)
     text = path.read_text(encoding="utf-8")
     if text.count(mutant.old) != 1:
         sys.exit(f"{mutant.file} has {text.count(mutant.old)} times {mutant.old!r}, not once")

@@ -23,15 +23,15 @@ import typing as t
 from ansible_collections.outpost.smtp.plugins.module_utils._mail.mailbox import Arrived, MailboxError
 from ansible_collections.outpost.smtp.plugins.module_utils._mail.message import MAX_HEADER_BYTES, TOKEN_HEADER, read_header
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.connect import Connector
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.credentials import Credentials
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import SmtpError
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.redact import Redactor
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.resolve import resolve
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl_plain import Plain
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl.credentials import Credentials
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl.sasl_plain import Plain
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.text import printable, shorten
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import handshake, translate, verifying_context, wait
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.trust import Trust
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.tls import handshake, translate, verifying_context, wait
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.trust import Trust
 
 MAX_LINE_BYTES = 65536
 MAX_STEP_BYTES = 4 * 1024 * 1024  # what the server may say while the mailbox is opened, looked into once, or cleaned

@@ -19,13 +19,13 @@ from ansible_collections.outpost.smtp.plugins.module_utils._mail.received import
 from ansible_collections.outpost.smtp.plugins.module_utils._mail.submission import Route, Submitted, submit
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.client import Client
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnose import diagnose
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis.diagnose import diagnose
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import SmtpError
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.observation import Observation
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.own_name import own_name
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.text import printable
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.trust import Trust
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.transcript import Transcript
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.trust import Trust
 
 LOCAL, RELAY = "local", "relay"
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds between two looks into the mailbox

@@ -12,9 +12,9 @@ import re
 import typing as t
 
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.client import Client
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.credentials import Credentials
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.reply import Reply
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl.credentials import Credentials
 
 # What follows the enhanced code in the final reply, and where the queue id stands in it.
 _QUEUE_ID = (

@@ -21,8 +21,8 @@ from ansible_collections.outpost.smtp.plugins.module_utils._postfix.predict impo
     predict,
 )
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp import result
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnose import describe
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnoses import BY_CODE
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis.diagnose import describe
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis.diagnoses import BY_CODE
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.endpoint import Endpoint
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import SmtpError
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.observation import Observation

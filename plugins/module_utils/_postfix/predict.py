@@ -18,7 +18,7 @@ import typing as t
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix import tls_policy
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.effective_relay import EffectiveRelay
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.sasl_lookup import IN_CLEAR
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.certnames import names_that_match
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.certnames import names_that_match
 
 SENDS, DEFERS, BOUNCES, CRASHES, UNKNOWN = "sends", "defers", "bounces", "crashes", "unknown"
 SENDS_UNAUTHENTICATED, SENDS_PASSWORD_IN_CLEAR = "sends_unauthenticated", "sends_password_in_clear"

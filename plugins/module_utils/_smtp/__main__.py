@@ -15,7 +15,7 @@ import os
 import sys
 import typing as t
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.cli import main
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.cli.cli import main
 
 gc.freeze()
 gc.enable()

@@ -17,26 +17,27 @@ import socket
 import ssl
 import typing as t
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import identity, login, sent_chain
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.connect import Attempt, Connector
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.credentials import Credentials
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.ehlo import Capabilities
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.reply import Reply, ReplyError, ReplyParser
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.resolve import Address, resolve
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.route import Proxy, Route
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.session import Session
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl import login
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl.credentials import Credentials
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.stages import Stages
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import (
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import identity, sent_chain
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.session import Session
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.tls import (
     Contexts,
     translate,
     wait,
 )
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import handshake as tls_handshake
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls_socket import TlsSocket
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.tls import handshake as tls_handshake
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.tls_socket import TlsSocket
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.trust import Trust
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.transcript import Transcript
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.trust import Trust
 
 QUIT_SECONDS = 2.0
 """How long the reply to QUIT is waited for; it changes nothing."""
@@ -232,7 +233,7 @@ class Client:
         if not self.trust.dane:
             return identity.Roots(self._context(), name)
         # Imported here, as in late.py: who does not ask for DANE does not wait for it.
-        from ansible_collections.outpost.smtp.plugins.module_utils._smtp import dane, dane_identity
+        from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import dane, dane_identity
 
         policy = dane.look_up(self.host, self.port, self.deadline)
         self.transcript.noted(f"DANE: {policy.detail}")

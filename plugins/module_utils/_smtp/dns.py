@@ -21,7 +21,7 @@ import typing as t
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.text import printable
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import wait
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.tls import wait
 
 RESOLV_CONF = "/etc/resolv.conf"
 PATIENCE = 2.0

@@ -10,10 +10,10 @@ import re
 import typing as t
 
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp import relay
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.credentials import Credentials
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.fields import Fields, RelayError
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.route import FAMILIES, Proxy, Route
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.trust import TLS_VERSIONS, Trust
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl.credentials import Credentials
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.trust import TLS_VERSIONS, Trust
 
 PASSWORD_MECHANISMS = (
     "plain",

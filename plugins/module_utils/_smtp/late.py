@@ -10,18 +10,8 @@ Who can not read files at that time any more (see run_as.py) imports this module
 from __future__ import annotations
 
 # To be loaded is all that is wanted of them.
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import (  # noqa: F401  # pylint: disable=unused-import
-    dane,
-    dane_identity,
-    diagnose,
-    differential,
-    every_address,
-    local_block,
-    oauth_token,
-    proxy,
-    sasl_md5,
-    sasl_oauth,
-    sasl_scram,
-    saslprep,
-    visitor,
-)
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import proxy  # noqa: F401  # pylint: disable=unused-import
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis import diagnose  # noqa: F401  # pylint: disable=unused-import
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl import oauth_token, sasl_md5, sasl_oauth, sasl_scram, saslprep  # noqa: F401  # pylint: disable=unused-import
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.surroundings import differential, every_address, local_block, visitor  # noqa: F401  # pylint: disable=unused-import
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import dane, dane_identity  # noqa: F401  # pylint: disable=unused-import

@@ -10,14 +10,14 @@ import datetime
 import typing as t
 
 if t.TYPE_CHECKING:
-    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.chain import Explanation
     from ansible_collections.outpost.smtp.plugins.module_utils._smtp.connect import Attempt
     from ansible_collections.outpost.smtp.plugins.module_utils._smtp.ehlo import Capabilities
     from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import SmtpError
-    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.refusal import Refusal
     from ansible_collections.outpost.smtp.plugins.module_utils._smtp.reply import Reply
-    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.session import Session
-    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.x509 import Certificate
+    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.surroundings.refusal import Refusal
+    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.chain import Explanation
+    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.session import Session
+    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.x509 import Certificate
 
 
 class Alternative(t.NamedTuple):

@@ -11,18 +11,10 @@ import socket
 import threading
 import typing as t
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import (
-    chain,
-    endpoint,
-    interception,
-    permission,
-    providers,
-    result,
-    warnings,
-    x509,
-)
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import endpoint, permission, result, warnings
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.client import Client
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis import providers
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.endpoint import Endpoint
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.logins import Logins, SentElsewhere
@@ -31,13 +23,15 @@ from ansible_collections.outpost.smtp.plugins.module_utils._smtp.own_name import
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.redact import Redactor
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.reply import Reply
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.resolve import Address
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import Contexts
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.surroundings import interception
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import chain, x509
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.tls import Contexts
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.transcript import Transcript
 
 if t.TYPE_CHECKING:
-    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.every_address import AddressResult
-    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.local_block import Explain
-    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.visitor import Visitor
+    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.surroundings.every_address import AddressResult
+    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.surroundings.local_block import Explain
+    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.surroundings.visitor import Visitor
 
 STAGES = {
     "implicit": ("resolve", "connect", "tls", "greeting", "ehlo_tls"),
@@ -158,14 +152,14 @@ class Probe:
     def _look_around(self) -> None:
         """Find out more about the failure."""
         # Imported here, as in late.py: a login that works does not wait for what only a failure needs.
-        from ansible_collections.outpost.smtp.plugins.module_utils._smtp import differential, local_block
+        from ansible_collections.outpost.smtp.plugins.module_utils._smtp.surroundings import differential, local_block
 
         if self._investigate:
             differential.investigate(self._seen, self._visitor, self._deadline)
         local_block.find(self._seen, self._explain)
 
     def _examine_every_address(self) -> None:
-        from ansible_collections.outpost.smtp.plugins.module_utils._smtp import every_address
+        from ansible_collections.outpost.smtp.plugins.module_utils._smtp.surroundings import every_address
 
         self._every = every_address.examine(self._client.addresses, self._seen.mode, self._visitor, self._deadline)
         self._seen.notes += every_address.differences(self._every)
@@ -175,7 +169,7 @@ class Probe:
         names = seen.certificate.names if seen.certificate else []
         seen.provider = providers.recognise(seen.host, names, seen.greeting.text if seen.greeting else "")
         if seen.token is not None:
-            from ansible_collections.outpost.smtp.plugins.module_utils._smtp import oauth_token
+            from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl import oauth_token
 
             seen.complaints = oauth_token.complaints(seen.token, self._target["username"], seen.provider)
         seen.interception = interception.judge(seen, (self._ehlo_name or "", socket.gethostname()))
@@ -223,7 +217,7 @@ class Probe:
         patience = min(PATIENCE, self._client.deadline.remaining() / 3)
         if self._client.greeting_comes(patience) or not self._investigate:
             return
-        from ansible_collections.outpost.smtp.plugins.module_utils._smtp import differential
+        from ansible_collections.outpost.smtp.plugins.module_utils._smtp.surroundings import differential
 
         differential.look_for_tls(self._seen, self._visitor)
         if self._seen.found:
@@ -234,7 +228,7 @@ class Probe:
         if credentials is None:
             return
         if credentials.access_token is not None:
-            from ansible_collections.outpost.smtp.plugins.module_utils._smtp import oauth_token
+            from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl import oauth_token
 
             self._seen.token = oauth_token.inspect(credentials.access_token, self._seen.now)
         client, try_all = self._client, bool(self._target["try_all_mechanisms"])
@@ -257,7 +251,7 @@ class Probe:
         self, tls: str, port: int | None = None, addresses: t.Sequence[Address] | None = None, *, verify: bool = False
     ) -> Visitor:
         """See :class:`visitor.VisitorFactory`."""
-        from ansible_collections.outpost.smtp.plugins.module_utils._smtp.visitor import Visitor
+        from ansible_collections.outpost.smtp.plugins.module_utils._smtp.surroundings.visitor import Visitor
 
         client = self._client
         known = addresses or ([client.peer] if client.peer else client.addresses)

@@ -22,7 +22,7 @@ from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.route import Proxy
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.text import printable
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import wait
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.tls import wait
 
 AUTH, REFUSED, PROTOCOL = "auth", "refused", "protocol"
 """Reasons of :data:`Kind.PROXY`, but for the one of a proxy that can not be reached."""

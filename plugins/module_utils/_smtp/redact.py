@@ -141,7 +141,7 @@ def _prepared(password: str) -> str:
     if password.isascii():
         return ""
     # Imported here, as in late.py: few passwords need it.
-    from ansible_collections.outpost.smtp.plugins.module_utils._smtp import saslprep
+    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl import saslprep
 
     try:
         return saslprep.prepare(password, stored=False)

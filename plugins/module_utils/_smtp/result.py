@@ -15,11 +15,11 @@ from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import K
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.observation import Interception, Observation
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.reply import Reply
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.text import timestamp
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.x509 import Certificate
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.x509 import Certificate
 
 if t.TYPE_CHECKING:
-    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.every_address import AddressResult
-    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.login import Login
+    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl.login import Login
+    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.surroundings.every_address import AddressResult
 
 _TLS_KINDS = (Kind.TLS, Kind.FINGERPRINT, Kind.DANE)
 
@@ -77,7 +77,7 @@ def overall(results: t.Sequence[dict[str, t.Any]]) -> dict[str, t.Any]:
 
 def _diagnosis(seen: Observation, show: Show) -> dict[str, t.Any]:
     # Imported here, as in late.py: a login that works does not wait for the catalogue.
-    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnose import diagnose
+    from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis.diagnose import diagnose
 
     return diagnose(seen, show)
 

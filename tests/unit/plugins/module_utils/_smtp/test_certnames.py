@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.certnames import names_that_match
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.certnames import names_that_match
 
 
 @pytest.mark.parametrize(

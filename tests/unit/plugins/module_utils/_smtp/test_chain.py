@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from pki import AIA, Pki
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import chain, x509
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.trust import Trust
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import chain, x509
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.trust import Trust
 
 NO_ISSUER, SELF_SIGNED, SELF_SIGNED_IN_CHAIN, LEAF_ONLY, EXPIRED = 20, 18, 19, 21, 10
 

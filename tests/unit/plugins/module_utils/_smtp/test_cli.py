@@ -19,7 +19,8 @@ import pytest
 from smtp_server import PASSWORD, USERNAME, Certificates, Handler, Peer, Server, conversation
 
 from ansible_collections.outpost.smtp.plugins.module_utils._egress import who_blocks
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import cli, endpoint, probe, result
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import endpoint, probe, result
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.cli import cli
 
 ROOT = Path(__file__).resolve().parents[5]
 MODULE = "ansible_collections.outpost.smtp.plugins.module_utils._smtp"

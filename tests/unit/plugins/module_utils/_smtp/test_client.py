@@ -11,10 +11,10 @@ import pytest
 from smtp_server import HOST, PASSWORD, USERNAME, Certificates, Peer, Server, conversation
 
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.client import Client
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.credentials import Credentials
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.trust import Trust
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl.credentials import Credentials
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.trust import Trust
 
 
 def make(server: Server, tls: str = "none", **options: t.Any) -> Client:

@@ -95,7 +95,7 @@ MEASURE = """
 import json, resource, sys
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.endpoint import normalise_endpoints
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.probe import probe_all
-import ansible_collections.outpost.smtp.plugins.module_utils._smtp.cli  # all that a run needs
+import ansible_collections.outpost.smtp.plugins.module_utils._smtp.cli.cli  # all that a run needs
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 entries = [{"name": f"relay-{port}", "host": "127.0.0.1", "port": port, "tls": "none"} for port in map(int, sys.argv[1:])]
 results = probe_all(normalise_endpoints(entries), 3.0, "client.example.org")

@@ -13,14 +13,15 @@ from dns_server import CNAME, HOST, SOA, TLSA, A, NameServer, Records, encoded
 from pki import Pki
 from smtp_server import PASSWORD, USERNAME, Server, conversation
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import dane, dns, x509
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import dns
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.client import Client
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.credentials import Credentials
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.resolve import Address
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.session import Session
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.trust import Trust
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl.credentials import Credentials
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import dane, x509
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.session import Session
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.trust import Trust
 
 NAME = "mx.dane.test"
 LOOPBACK = (A, socket.inet_aton(HOST))

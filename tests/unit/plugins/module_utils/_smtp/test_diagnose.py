@@ -14,17 +14,18 @@ import typing as t
 import pytest
 from recorded_replies import CASES, ELSEWHERE, parsed
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import catalogue_postfix, chain, diagnose, providers, recognise, recognise_tls
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.catalogue import WHO
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.connect import Attempt
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnoses import AREAS, BY_CODE, CATALOGUE
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis import catalogue_postfix, diagnose, providers, recognise, recognise_tls
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis.catalogue import WHO
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis.diagnoses import AREAS, BY_CODE, CATALOGUE
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis.provider_advice import ADVICE
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.ehlo import Capabilities
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.observation import Alternative, Interception, Observation
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.provider_advice import ADVICE
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.reply import Reply
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.resolve import Address
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.x509 import Certificate
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import chain
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.x509 import Certificate
 
 UTC = datetime.timezone.utc
 NOW = datetime.datetime(2026, 11, 23, 12, tzinfo=UTC)

@@ -25,15 +25,15 @@ from recorded_replies import (
     parsed,
 )
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import recognise_reply
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.catalogue import WHO
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnose import diagnose
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnoses import BY_CODE
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis import recognise_reply
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis.catalogue import WHO
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis.diagnose import diagnose
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis.diagnoses import BY_CODE
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis.provider_rules import PROVIDER_RULES
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis.reply_rules import first_that_fits
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.observation import Observation
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.provider_rules import PROVIDER_RULES
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.reply import Reply
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.reply_rules import first_that_fits
 
 
 def observed(case: Case, **facts: t.Any) -> Observation:

@@ -8,10 +8,10 @@ import typing as t
 import pytest
 
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp import endpoint
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.credentials import Credentials
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.endpoint import normalise_endpoints
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.fields import RelayError
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.route import Proxy
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl.credentials import Credentials
 
 SECRET = "Tr0ub4dor&3 kettle"
 LOGIN = {"username": "alerts@example.net", "password": SECRET}

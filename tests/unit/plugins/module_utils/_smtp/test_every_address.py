@@ -17,10 +17,10 @@ from smtp_server import AUTH_OFFER, Certificates, Handler, Peer, Server, convers
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp import client
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.connect import MAX_ADDRESSES
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.every_address import AddressResult, differences, examine
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.resolve import Address
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.trust import Trust
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.visitor import Visitor, VisitorFactory
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.surroundings.every_address import AddressResult, differences, examine
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.surroundings.visitor import Visitor, VisitorFactory
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.trust import Trust
 
 
 @pytest.fixture(autouse=True)

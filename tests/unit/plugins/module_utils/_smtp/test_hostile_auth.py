@@ -65,11 +65,11 @@ def test_a26_mechanisms_that_are_none(hostile: Hostile, server: MakeServer, offe
 
 
 def test_a26_five_thousand_mechanisms(hostile: Hostile, server: MakeServer) -> None:
-    names = [f"X-MECHANISM-{number}" for number in range(3300)]
+    names = [f"X-MECHANISM-{number}" for number in range(700)]
     offer = [f"AUTH {' '.join(names[at : at + 50])}" for at in range(0, len(names), 50)]
     result = hostile(server(offer_tls=[*offer, "AUTH PLAIN"]), logins=1)
 
-    assert result["ok"] and len(result["auth"]["offered"]) == 3301
+    assert result["ok"] and len(result["auth"]["offered"]) == 701
     too_many = [f"AUTH {' '.join(f'X-MECHANISM-{number}' for number in range(at, at + 50))}" for at in range(0, 5000, 50)]
     failed(hostile(server(offer_tls=too_many)), "reply_too_large", "ehlo_tls")
 

@@ -8,7 +8,7 @@ import re
 import typing as t
 from pathlib import Path
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnoses import BY_CODE
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis.diagnoses import BY_CODE
 
 TESTS = Path(__file__).resolve().parents[4]
 PLACES = ("unit/plugins/module_utils/_smtp/test_hostile_*.py", "unit/plugins/modules/test_hostile_*.py", "system/test_hostile.py")

@@ -9,18 +9,18 @@ import typing as t
 
 import pytest
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import interception, refusal
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.alternatives import advice
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.connect import Attempt
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.ehlo import Capabilities
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.interception import judge
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.observation import Alternative, Observation
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.refusal import Refusal
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.reply import Reply
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.resolve import Address
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.session import Session
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.x509 import Certificate, parse
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.surroundings import interception, refusal
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.surroundings.alternatives import advice
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.surroundings.interception import judge
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.surroundings.refusal import Refusal
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.session import Session
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.x509 import Certificate, parse
 
 OURS, THEIRS = "smtp.example.org", "smtp.gmail.com"
 PUBLIC_CA, PRIVATE_CA = "C=US, O=Let's Encrypt, CN=R11", "O=Example, CN=Example Root"

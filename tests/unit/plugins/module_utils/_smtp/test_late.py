@@ -20,7 +20,7 @@ NOT_OF_A_TEST = {"run_as"}  # imported before the identity is dropped, since it 
 REPORT = f"""
 import sys
 sys.argv[0] = "smtp-test"
-from {PACKAGE}.cli import main
+from {PACKAGE}.cli.cli import main
 status = main()
 print("|".join(sys.modules), file=sys.stderr)
 raise SystemExit(status)
@@ -32,7 +32,9 @@ def imported_by(node: ast.AST) -> t.Set[str]:
     if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith(PACKAGE):
         return set()
     rest = (node.module or "")[len(PACKAGE) + 1 :]
-    return {rest.split(".")[0]} if rest else {alias.name for alias in node.names}
+    if rest and (DIRECTORY / rest.replace(".", "/")).with_suffix(".py").exists():
+        return {rest}
+    return {f"{rest}.{alias.name}".lstrip(".") for alias in node.names}
 
 
 def imports_in_functions(path: Path) -> t.Set[str]:
@@ -41,7 +43,7 @@ def imports_in_functions(path: Path) -> t.Set[str]:
 
 
 def test_all_that_is_imported_in_functions_is_loaded_by_late() -> None:
-    used = {name for path in DIRECTORY.glob("*.py") for name in imports_in_functions(path)}
+    used = {name for path in DIRECTORY.rglob("*.py") for name in imports_in_functions(path)}
     loaded = {name for node in ast.walk(ast.parse((DIRECTORY / "late.py").read_text())) for name in imported_by(node)}
     assert used - NOT_OF_A_TEST == loaded
 

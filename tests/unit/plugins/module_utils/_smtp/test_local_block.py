@@ -9,14 +9,14 @@ import typing as t
 
 import pytest
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import local_block
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.connect import Attempt
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.endpoint import normalise_endpoints
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.observation import Observation
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.probe import probe_all
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.refusal import Refusal
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.resolve import Address
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.surroundings import local_block
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.surroundings.refusal import Refusal
 
 
 class Firewall:

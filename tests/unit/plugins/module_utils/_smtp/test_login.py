@@ -15,11 +15,11 @@ from sasl_server import ACCEPTED, FAILURE, REFUSED, TOKEN, Scram
 from smtp_server import PASSWORD, USERNAME, Certificates, Handler, Peer, Server, conversation
 
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.client import Client
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.credentials import Credentials
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.reply import Reply
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.trust import Trust
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl.credentials import Credentials
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.trust import Trust
 
 CREDENTIALS = Credentials(USERNAME, PASSWORD)
 WRONG = Credentials(USERNAME, "guessed-wrong")

@@ -13,9 +13,10 @@ import typing as t
 import pytest
 from smtp_server import PASSWORD, USERNAME, Certificates, Handler, Peer, Server, conversation
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import client, connect, look_around, probe, refusal, resolve, visitor
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import client, connect, probe, resolve
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.observation import Observation
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.surroundings import look_around, refusal, visitor
 
 Result = t.Dict[str, t.Any]
 LOGIN = {"username": USERNAME, "password": PASSWORD}

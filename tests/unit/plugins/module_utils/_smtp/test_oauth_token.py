@@ -11,7 +11,7 @@ import typing as t
 import pytest
 
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.oauth_token import complaints, inspect, refuse_unusable
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl.oauth_token import complaints, inspect, refuse_unusable
 
 NOW = datetime.datetime(2026, 11, 23, 12, 0, 0, tzinfo=datetime.timezone.utc)
 SECONDS = int(NOW.timestamp())

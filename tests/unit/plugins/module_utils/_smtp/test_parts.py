@@ -10,15 +10,16 @@ import time
 import pytest
 from smtp_server import Certificates
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import connect, tls, transcript
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import connect, transcript
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.connect import Connector
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.reply import Reply
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.resolve import Address
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.stages import Stages
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import tls
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.trust import Trust
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.transcript import Transcript
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.trust import Trust
 
 
 class Clock:

@@ -17,7 +17,7 @@ import pytest
 from smtp_server import AUTH_OFFER, PASSWORD, USERNAME, Certificates, Handler, Peer, Server, conversation
 
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp import client, connect, probe, resolve
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnoses import BY_CODE
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis.diagnoses import BY_CODE
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.endpoint import UNSET
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.redact import Redactor
 

@@ -15,9 +15,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "_support"))
 
 import namespace  # noqa: E402  (needs the path set above)
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import refusal  # noqa: E402
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline  # noqa: E402
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.resolve import Address  # noqa: E402
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.surroundings import refusal  # noqa: E402
 
 RULES = """
 table inet test {
@@ -31,7 +31,7 @@ table inet test {
 """
 SCRIPT = """
 import json, socket
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import refusal
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.surroundings import refusal
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.resolve import Address
 def ask(host, port):

@@ -10,15 +10,15 @@ import typing as t
 
 import pytest
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import sasl, sasl_md5
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.credentials import Credentials
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl_md5 import CramMd5, DigestMd5
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl_mechanism import Connection, Mechanism
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl_oauth import OAuthBearer, XOAuth2
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl_plain import External, Login, Plain
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl_scram import ScramSha1, ScramSha256, ScramSha256Plus
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl import sasl, sasl_md5
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl.credentials import Credentials
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl.sasl_md5 import CramMd5, DigestMd5
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl.sasl_mechanism import Connection, Mechanism
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl.sasl_oauth import OAuthBearer, XOAuth2
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl.sasl_plain import External, Login, Plain
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl.sasl_scram import ScramSha1, ScramSha256, ScramSha256Plus
 
 PASSWORD = Credentials("user", "pencil")
 TOKEN = Credentials("user@example.com", access_token="vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg==")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.saslprep import prepare
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl.saslprep import prepare
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ import typing as t
 import pytest
 from smtp_server import Certificates
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import tls
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls_socket import TlsSocket
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import tls
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.tls_socket import TlsSocket
 
 SIZE = 3_000_000
 """More than the buffers of both ends hold."""

@@ -16,16 +16,16 @@ import pytest
 from pki import LOCAL, Pki
 from smtp_server import AUTH_OFFER, HOST, PASSWORD, USERNAME, Certificates, Peer, Server, conversation
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import identity, sent_chain, x509
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.client import Client
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.credentials import Credentials
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.endpoint import normalise_endpoints
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.probe import probe_all
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.session import Session
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import Contexts
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.trust import Trust
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl.credentials import Credentials
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import identity, sent_chain, x509
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.session import Session
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.tls import Contexts
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.trust import Trust
 
 VERSIONS = pytest.mark.parametrize("newest", ["1.2", ""], ids=["TLS 1.2", "TLS 1.3"])
 MODES = pytest.mark.parametrize("mode", ["implicit", "starttls"])
@@ -283,7 +283,7 @@ def test_an_encrypted_key_does_not_ask_on_the_terminal(pki: Pki, own: str) -> No
     """OpenSSL would open the controlling terminal and wait there for a passphrase."""
     program = (
         "import ssl, sys\n"
-        "from ansible_collections.outpost.smtp.plugins.module_utils._smtp import client_certificate\n"
+        "from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import client_certificate\n"
         "try:\n"
         "    client_certificate.load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), sys.argv[1], sys.argv[2])\n"
         "except Exception as exc:\n"

@@ -8,11 +8,11 @@ import typing as t
 import pytest
 from smtp_server import AUTH_OFFER, PASSWORD, USERNAME, Certificates, Peer, Server, conversation
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.credentials import Credentials
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.trust import Trust
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.visitor import Visitor
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl.credentials import Credentials
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.surroundings.visitor import Visitor
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.trust import Trust
 
 
 def visitor(port: int, tls: str, certificates: Certificates, **options: t.Any) -> Visitor:

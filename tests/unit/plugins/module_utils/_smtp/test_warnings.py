@@ -10,14 +10,15 @@ import typing as t
 import pytest
 from pki import Pki
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import warnings, x509
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import warnings
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.client import Client
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.observation import Interception, Observation
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.resolve import Address
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.route import Proxy, Route
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.session import Session
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import x509
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.session import Session
 
 HERE = Address(socket.AF_INET, ("127.0.0.1", 465))
 

@@ -13,7 +13,7 @@ import pytest
 from pki import AIA, Pki
 from smtp_server import Certificates
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import x509
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import x509
 
 
 @pytest.fixture(scope="module")
