@@ -46,7 +46,7 @@ test-fast: ## The inner loop: ruff, mypy and the unit tests on one Python
 	@ruff check .
 	@$(call say,mypy)
 	@tests/tools/mypy.sh
-	@$(call say,unit tests with $$(ansible --version | head -n 1))
+	@$(call say,unit tests with $$(ansible --version | sed -n 1p))
 	@$(VENV)/bin/python -m pytest $(UNITS)
 
 .PHONY: lint
@@ -67,20 +67,20 @@ lint: ## ruff, mypy, ansible-lint, shellcheck, changelog
 
 .PHONY: units
 units: ## Unit tests, with the coverage of the login test, and on every Python from 3.8 on that this machine has
-	@$(call say,unit tests and their coverage with $$(ansible --version | head -n 1))
+	@$(call say,unit tests and their coverage with $$(ansible --version | sed -n 1p))
 	@tests/tools/coverage.sh
 	@[ "$$(readlink -f .dev/venv-floor)" = "$$(readlink -f $(VENV))" ] || { \
-	  $(call say,unit tests with $$(.dev/venv-floor/bin/ansible --version | head -n 1)); \
+	  $(call say,unit tests with $$(.dev/venv-floor/bin/ansible --version | sed -n 1p)); \
 	  .dev/venv-floor/bin/python -m pytest $(UNITS); }
 	@$(call say,unit tests of module_utils on the Pythons of managed hosts)
 	@tests/tools/units.sh
 
 .PHONY: sanity
 sanity: ## ansible-test sanity on both supported lines of ansible-core
-	@$(call say,ansible-test sanity with $$(ansible --version | head -n 1))
+	@$(call say,ansible-test sanity with $$(ansible --version | sed -n 1p))
 	@tests/tools/sanity.sh $(VENV)
 	@[ "$$(readlink -f .dev/venv-floor)" = "$$(readlink -f $(VENV))" ] || { \
-	  $(call say,ansible-test sanity with $$(.dev/venv-floor/bin/ansible --version | head -n 1)); \
+	  $(call say,ansible-test sanity with $$(.dev/venv-floor/bin/ansible --version | sed -n 1p)); \
 	  tests/tools/sanity.sh .dev/venv-floor; }
 
 .PHONY: scenarios

@@ -17,11 +17,10 @@ import subprocess
 import sys
 import time
 import typing as t
-from pathlib import Path
 
-import fuzz_path  # noqa: F401  # sets the path
+import fuzz_path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = fuzz_path.TESTS.parent
 _SEEDS = 200
 _GUIDED = "ansible_collections.outpost.smtp.plugins.module_utils"
 _BOUNDS = ("-max_len=4096", "-timeout=10", "-rss_limit_mb=1024", "-print_final_stats=1")

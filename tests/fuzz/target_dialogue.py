@@ -208,6 +208,7 @@ def _check_answers(name: str, answers: t.List[bytes]) -> None:
 def _forms_in(text: str) -> t.List[str]:
     return sorted(form for form in _FORMS if form in text)
 
+
 # -- dialogues ---------------------------------------------------------------------------------------------------------
 
 _MAX_SENT = 60

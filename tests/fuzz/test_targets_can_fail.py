@@ -37,7 +37,6 @@ def _quotes_values(self: t.Any, field: str, reason: str) -> fields.RelayError:
     return fields.RelayError(f"{self.place}.{field}", f"{reason}: {self._given}")
 
 
-
 BROKEN: t.Tuple[t.Tuple[str, t.Any, str, t.Any], ...] = (
     ("replies", reply, "printable", _as_it_came),
     ("replies", reply.ReplyParser, "_check_unfinished_line", lambda self: reply.ReplyParser()._add(bytes(self._buffer))),
