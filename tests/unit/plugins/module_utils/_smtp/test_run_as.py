@@ -382,9 +382,9 @@ def test_a_socket_belongs_to_the_user() -> None:
 
         def connect_and_look() -> t.List[str]:
             with socket.create_connection(listener_address) as sock:
-                own = f"{sock.getsockname()[1]:04X}"
+                inode = str(os.fstat(sock.fileno()).st_ino)
                 rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
-                return [row[7] for row in rows if row[1].endswith(":" + own)]
+                return [row[7] for row in rows if row[9] == inode]
 
         listener_address = listener.getsockname()
         assert run_as.call("mta", connect_and_look, 5) == [str(UID)]
