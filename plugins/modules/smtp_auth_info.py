@@ -1001,7 +1001,6 @@ results:
         - "S: 221 2.0.0 Bye"
 """
 
-import pwd
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
@@ -1010,10 +1009,8 @@ from ansible_collections.outpost.smtp.plugins.module_utils._egress import who_bl
 from ansible_collections.outpost.smtp.plugins.module_utils._module import DiscreetModule
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix import as_postfix, effective
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.errors import PostfixError
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import (
-    endpoint,
-    run_as,
-)
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import endpoint, run_as
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.as_user import probe_all_as
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.fields import RelayError
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.probe import probe_all
@@ -1021,11 +1018,7 @@ from ansible_collections.outpost.smtp.plugins.module_utils._smtp.relay import TL
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.result import overall
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.route import FAMILIES
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.run_options import DEFAULT_TIMEOUT, check_run_options
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.surroundings.local_block import Explain
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.trust import TLS_VERSIONS
-
-GRACE = 5.0
-"""Seconds that a test in another process may take longer; also what is spent on trying again where a rule is in the way."""
 
 PROXY = {
     "type": {"type": "str", "choices": list(endpoint.PROXY_TYPES), "default": "socks5"},
@@ -1102,47 +1095,8 @@ def _test_postfix(module: AnsibleModule) -> t.List[Result]:
 
 
 def _test(targets: t.List[endpoint.Endpoint], options: t.Dict[str, t.Any]) -> t.List[Result]:
-    explain = who_blocks.explain if options["investigate"] else None
-    user = options["run_as"]
-    if not user:
-        return _probe(targets, options, explain)
-    results = t.cast("t.List[Result]", run_as.call(user, lambda: _probe(targets, options), options["timeout"] + GRACE))
-    return _with_rules(targets, results, options) if explain else results
-
-
-def _probe(targets: t.List[endpoint.Endpoint], options: t.Dict[str, t.Any], explain: t.Optional[Explain] = None) -> t.List[Result]:
-    return probe_all(targets, options["timeout"], options["ehlo_name"], options["investigate"], explain)
-
-
-def _with_rules(targets: t.List[endpoint.Endpoint], results: t.List[Result], options: t.Dict[str, t.Any]) -> t.List[Result]:
-    """The firewall is read by root. Where rules stop connections of the user, these are tried once more, and told the rules."""
-    user, limit = options["run_as"], Deadline(GRACE)
-    rules: t.Dict[t.Tuple[str, int], t.List[str]] = {}
-    stopped: t.List[int] = []
-    for index, result in enumerate(results):
-        if limit.expired or not _unconnected(targets[index], result):
-            continue
-        addresses, port = [entry["address"] for entry in result["addresses"]], result["port"]
-        found = who_blocks.explain(addresses, port, pwd.getpwnam(user).pw_uid)
-        if found:
-            stopped.append(index)
-            rules.update({(address, port): found for address in addresses})
-    if not stopped:
-        return results
-
-    def explain(addresses: t.Sequence[str], port: int) -> t.List[str]:
-        return next((rules[address, port] for address in addresses if (address, port) in rules), [])
-
-    briefly = {**options, "timeout": min(options["timeout"], GRACE), "investigate": False}
-    again = [targets[index] for index in stopped]
-    told = dict(zip(stopped, run_as.call(user, lambda: _probe(again, briefly, explain), 2 * GRACE)))
-    return [told.get(index, result) for index, result in enumerate(results)]
-
-
-def _unconnected(target: endpoint.Endpoint, result: Result) -> bool:
-    """Whether no address of the relay could be connected to. What a proxy did is no matter of this host's rules."""
-    failed_at = result["diagnosis"]["stage"] if result["diagnosis"] else ""
-    return failed_at == "connect" and target["proxy"] is None
+    ask = (targets, options["timeout"], options["ehlo_name"], options["investigate"], who_blocks.explain if options["investigate"] else None)
+    return probe_all_as(options["run_as"], *ask) if options["run_as"] else probe_all(*ask)
 
 
 def _message(failed: t.List[Result], tested: int) -> str:

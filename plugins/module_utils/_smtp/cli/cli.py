@@ -42,8 +42,6 @@ _STATUS_OF_STAGE = {
     "ehlo": 14,
     "ehlo_tls": 14,
 }
-_GRACE = 5.0
-"""Seconds that a test as another user may take beyond its deadline."""
 _EPILOG = """\
 exit status:
   0    every endpoint passed
@@ -104,23 +102,24 @@ def _run(options: argparse.Namespace) -> list[dict[str, t.Any]]:
     except RelayError as exc:
         raise UsageError(_in_words(exc, options.targets)) from None
 
-    ask = (options.timeout, options.ehlo_name, options.investigate)
+    ask = (endpoints, options.timeout, options.ehlo_name, options.investigate)
+    explain = _who_blocks if options.investigate else None
     if options.run_as is None:
-        return probe_all(endpoints, *ask, explain=_who_blocks if options.investigate else None)
+        return probe_all(*ask, explain=explain)
     # Imported here, as in late.py: few tests need it.
-    from ansible_collections.outpost.smtp.plugins.module_utils._smtp import run_as
+    from ansible_collections.outpost.smtp.plugins.module_utils._smtp import as_user, run_as
 
     try:
-        return t.cast("list[dict[str, t.Any]]", run_as.call(options.run_as, lambda: probe_all(endpoints, *ask), options.timeout + _GRACE))
+        return as_user.probe_all_as(options.run_as, *ask, explain)
     except run_as.RunAsError as exc:
         raise UsageError(f"--run-as: {exc.reason}") from None
 
 
-def _who_blocks(addresses: t.Sequence[str], port: int) -> list[str]:
-    """See local_block.py."""
+def _who_blocks(addresses: t.Sequence[str], port: int, uid: int | None = None) -> list[str]:
+    """See local_block.py; *uid* is this process' user if it is not given."""
     from ansible_collections.outpost.smtp.plugins.module_utils._egress import who_blocks
 
-    return who_blocks.explain(addresses, port)
+    return who_blocks.explain(addresses, port, uid)
 
 
 # -- arguments -----------------------------------------------------------------------------------------------------------

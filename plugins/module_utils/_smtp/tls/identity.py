@@ -10,6 +10,7 @@ is sent over the connection.
 
 from __future__ import annotations
 
+import abc
 import ssl
 import typing as t
 
@@ -18,16 +19,16 @@ from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import x509
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.session import Session
 
 
-class Identity:
+class Identity(abc.ABC):
     """*context* is for the handshake, *server_name* for SNI (and for the certificate, where OpenSSL verifies it)."""
 
     def __init__(self, context: ssl.SSLContext, server_name: str) -> None:
         self.context = context
         self.server_name = server_name
 
+    @abc.abstractmethod
     def accept(self, session: Session) -> Session:
         """*session* as it is to be kept. Raises :class:`SmtpError` if the server is not who it should be."""
-        raise NotImplementedError
 
     def refused(self, error: SmtpError) -> SmtpError:
         """What to raise for *error*, by which the handshake ended."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import pwd
 import re
 import select
 import signal
@@ -504,12 +505,23 @@ def test_every_option_reaches_the_endpoint(monkeypatch: pytest.MonkeyPatch, tmp_
 def test_names_the_rule_of_this_host_that_blocks(login: t.Any, monkeypatch: pytest.MonkeyPatch, capfd: t.Any) -> None:
     """The rules themselves can only be read with rights and a firewall that a unit test has not."""
     asked: t.List[t.Any] = []
-    monkeypatch.setattr(who_blocks, "explain", lambda addresses, port: asked.append((list(addresses), port)) or ["rule 7 of table mail"])
+    monkeypatch.setattr(who_blocks, "explain", lambda addresses, port, uid: asked.append((list(addresses), port, uid)) or ["rule 7 of table mail"])
     with Server(conversation()) as server:
         pass
     arguments = [option for option in login(server) if option != "--no-investigate"]
     assert cli.main(arguments) == 10
-    assert asked == [(["127.0.0.1"], server.port)]
+    assert asked == [(["127.0.0.1"], server.port, None)]
+    assert "rule 7 of table mail" in capfd.readouterr().out
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_names_the_rule_that_blocks_another_user(monkeypatch: pytest.MonkeyPatch, capfd: t.Any) -> None:
+    asked: t.List[t.Any] = []
+    monkeypatch.setattr(who_blocks, "explain", lambda addresses, port, uid: asked.append((port, uid)) or ["rule 7 of table mail"])
+    with Server(conversation()) as server:
+        pass
+    assert cli.main([f"127.0.0.1:{server.port}", "--tls", "none", "--run-as", "nobody"]) == 10
+    assert asked == [(server.port, pwd.getpwnam("nobody").pw_uid)]
     assert "rule 7 of table mail" in capfd.readouterr().out
 
 
