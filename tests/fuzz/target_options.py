@@ -11,7 +11,7 @@ from unittest import mock
 
 from source import Source
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import endpoint, run_as
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import as_user, endpoint, run_as
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.cli import cli
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.fields import RelayError
 
@@ -124,10 +124,11 @@ def _nothing_else_happens() -> t.Iterator[None]:
     def reached(endpoints: t.Any, *_options: t.Any, **_more: t.Any) -> t.NoReturn:
         raise _Reached(endpoints)
 
-    def as_user(_user: str, action: t.Callable[[], t.Any], _seconds: float) -> t.Any:
+    def at_once(_user: str, action: t.Callable[[], t.Any], _seconds: float) -> t.Any:
         return action()
 
     environment = mock.patch.dict(os.environ, {name: _SECRET for name in _VARIABLES})
     stdin = mock.patch("sys.stdin", io.TextIOWrapper(io.BytesIO()))
-    with environment, stdin, mock.patch.object(cli, "probe_all", reached), mock.patch.object(run_as, "call", as_user):
+    tests = (mock.patch.object(place, "probe_all", reached) for place in (cli, as_user))
+    with environment, stdin, next(tests), next(tests), mock.patch.object(run_as, "call", at_once):
         yield
