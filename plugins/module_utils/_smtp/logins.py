@@ -54,23 +54,29 @@ class Logins:
         if credentials.password is None and credentials.access_token is None:
             return attempt()  # by certificate: nothing was sent that could be wrong
         account = self._account((client.host, credentials))
-        if account.accepted:
-            return attempt()
-        client.stage = "auth"
-        if not account.lock.acquire(timeout=client.deadline.remaining()):
-            raise SentElsewhere(client.error(Kind.TIMEOUT, "the server did not answer in time"))
+        if not account.accepted:
+            client.stage = "auth"
+            if not account.lock.acquire(timeout=client.deadline.remaining()):
+                raise SentElsewhere(client.error(Kind.TIMEOUT, "the server did not answer in time"))
+            try:
+                if account.failed is not None:
+                    raise SentElsewhere(account.failed)
+                if not account.accepted:
+                    return self._first(account, client, attempt)
+            finally:
+                account.lock.release()
+        return attempt()
+
+    @staticmethod
+    def _first(account: _Account, client: Client, attempt: t.Callable[[], Reply]) -> Reply:
         try:
-            if account.failed is not None:
-                raise SentElsewhere(account.failed)
             reply = attempt()
-            account.accepted = True
-            return reply
         except SmtpError as exc:
             if client.auth_sent:
                 account.failed = exc
             raise
-        finally:
-            account.lock.release()
+        account.accepted = True
+        return reply
 
     def _account(self, key: _Key) -> _Account:
         with self._lock:

@@ -5,12 +5,18 @@ from __future__ import annotations
 
 import threading
 import typing as t
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from smtp_server import PASSWORD, USERNAME, Certificates, Handler, Peer, Server, conversation
 
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.client import Client
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.endpoint import normalise_endpoints
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.logins import Logins
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.probe import probe_all
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.reply import Reply
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl.credentials import Credentials
 
 TIMEOUT = 20.0
 
@@ -25,6 +31,7 @@ def served(certificates: Certificates, **replies: t.Any) -> Handler:
     return conversation(tls="implicit", context=certificates.good(), offer_tls=("AUTH PLAIN LOGIN",), replies=replies)
 
 
+ACCEPTED = Reply(235, ["2.7.0 ok"])
 REFUSED = "535 5.7.8 authentication failed"
 
 
@@ -75,23 +82,34 @@ def test_a_server_that_never_answers_is_not_given_it_again(certificates: Certifi
     assert [result["diagnosis"]["stage"] for result in results] == ["auth", "auth"]
 
 
-def test_a_good_login_is_done_by_each_and_after_the_first_by_all_at_once(certificates: Certificates) -> None:
-    """That the second and the third wait for each other within AUTH proves that they are not kept apart."""
-    together, first = threading.Barrier(2), threading.Event()
+def test_a_good_login_is_done_by_each_and_after_the_first_by_all_at_once() -> None:
+    """That the second and the third, who waited for the first, meet in their attempts proves that they are not kept apart."""
+    started, waiting, together = threading.Event(), threading.Semaphore(0), threading.Barrier(2)
 
-    def take_login(peer: Peer) -> None:
-        if first.is_set():
-            together.wait(TIMEOUT)
-        first.set()
-        peer.send("235 2.7.0 ok")
-        if peer.line() == b"QUIT":
-            peer.send("221 2.0.0 bye")
+    class Waiting(Deadline):
+        def remaining(self) -> float:
+            waiting.release()  # asked just before the wait for the first one's answer
+            return super().remaining()
 
-    with Server(served(certificates, AUTH=take_login)) as server:
-        results = probe_all(entries(server, certificates, {}, {"mechanism": "plain"}, {"minimum_tls": "1.3"}), TIMEOUT, "client.example.org")
-        server.settle()
+    def first() -> Reply:
+        started.set()
+        assert waiting.acquire(timeout=TIMEOUT) and waiting.acquire(timeout=TIMEOUT)
+        return ACCEPTED
 
-    assert [result["ok"] for result in results] == [True] * 3 and server.auth_attempts == 3
+    def other() -> Reply:
+        together.wait(TIMEOUT)
+        return ACCEPTED
+
+    logins, credentials = Logins(), Credentials(USERNAME, PASSWORD)
+
+    def log_in(deadline: Deadline, attempt: t.Callable[[], Reply]) -> Reply:
+        return logins.log_in(Client("mail.example.org", 465, "implicit", deadline=deadline), credentials, attempt)
+
+    with ThreadPoolExecutor(3) as pool:
+        replies = [pool.submit(log_in, Deadline(TIMEOUT), first)]
+        assert started.wait(TIMEOUT)
+        replies += [pool.submit(log_in, Waiting(TIMEOUT), other) for _other in range(2)]
+        assert [reply.result(TIMEOUT) for reply in replies] == [ACCEPTED] * 3
 
 
 @pytest.mark.parametrize("difference", [{"password": "another-one"}, {"username": "another"}, {"try_all_mechanisms": True}])
