@@ -67,9 +67,10 @@ def login(certificates: Certificates, password_file: str) -> t.Callable[..., t.L
 
 
 def start(*arguments: str, **options: t.Any) -> subprocess.Popen[bytes]:
-    """The command in a process of its own."""
+    """The command in a process of its own, which an interrupt ends also where these tests run in the background of a shell."""
     streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([sys.executable, "-m", MODULE, *arguments], **{**streams, **options})
+    command = [sys.executable, "-m", MODULE, *arguments]
+    return subprocess.Popen(["env", "--default-signal=INT", *command], **{**streams, **options})
 
 
 def on_terminal(arguments: t.Sequence[str], typed: str = "") -> t.Tuple[int, str]:
