@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from system_lab import RIG, ROOT, SERVER, Lab, Run
+from system_lab import RELEASES, RIG, ROOT, SERVER, Lab, run_playbook
 
 sys.path[:0] = [str(ROOT / "tests" / "tools"), str(ROOT / "tests" / "unit" / "_support")]
 
@@ -19,41 +18,29 @@ from collection_path import ensure_collection_path  # noqa: E402  (needs the pat
 sys.path.insert(0, str(ensure_collection_path(ROOT)))
 
 
-@pytest.fixture(scope="session")
-def lab():
-    name = os.environ.get("OUTPOST_SMTP_LAB", "system")
-    subprocess.run([*RIG, "up", name, "--server", SERVER], check=True)
+def started(name: str, servers):
+    """A lab with its provider and these servers, until the tests that asked for it are done."""
+    subprocess.run([*RIG, "up", name, *(option for server in servers for option in ("--server", server))], check=True)
     yield Lab(name)
     subprocess.run([*RIG, "down", name], check=True)
+
+
+@pytest.fixture(scope="session")
+def lab():
+    yield from started(os.environ.get("OUTPOST_SMTP_LAB", "system"), [SERVER])
+
+
+@pytest.fixture(scope="session")
+def trio():
+    """A lab with every Debian release; who uses a server makes its Postfix as it must be (Lab.fresh_postfix)."""
+    yield from started(os.environ.get("OUTPOST_SMTP_LAB", "system") + "-trio", RELEASES)
 
 
 @pytest.fixture
 def play(lab, tmp_path):
     """Run a playbook on the lab's server: play("playbooks/site.yml", variables, "--check", ...) -> Run."""
 
-    def run(playbook: str, variables: dict, *options: str, ansible: Path = ROOT / ".dev/venv/bin", environment: dict | None = None) -> Run:
-        given = tmp_path / "variables.json"
-        given.write_text(json.dumps({"outpost_smtp_hosts": "servers", **variables}))
-        record = tmp_path / "record.jsonl"
-        record.unlink(missing_ok=True)
-        playbook = ROOT / playbook if "/" in playbook else playbook
-        result = subprocess.run(
-            [ansible / "ansible-playbook", "-i", lab.state / "inventory.yml", "-e", f"@{given}", *options, playbook],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            env={
-                **os.environ,
-                "ANSIBLE_CONFIG": str(ROOT / "tests" / "ansible.cfg"),
-                "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".dev" / "collections"),
-                "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "tests" / "system" / "callback_plugins"),
-                "ANSIBLE_CALLBACKS_ENABLED": "recorder",
-                "RECORDER_FILE": str(record),
-                **(environment or {}),
-            },
-        )
-        tasks = [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
-        return Run(result.stdout, result.returncode, tasks)
+    def run(playbook: str, variables: dict, *options: str, ansible: Path = ROOT / ".dev/venv/bin", environment: dict | None = None):
+        return run_playbook(lab, tmp_path, playbook, variables, *options, ansible=ansible, environment=environment)
 
     return run

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,21 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 RIG = [sys.executable, str(ROOT / "tests" / "rig" / "rig.py")]
 SERVER = "debian12"
+RELEASES = ("debian11", "debian12", "debian13")
+
+_FRESH_POSTFIX = """set -eu
+if ! [ -e /root/pristine.tar ]; then
+    echo postfix postfix/main_mailer_type select "No configuration" | debconf-set-selections
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y postfix libsasl2-modules ca-certificates >/dev/null 2>&1
+    tar -C /etc -cf /root/pristine.tar postfix
+fi
+systemctl stop postfix
+pkill -KILL -x master || :
+rm -rf /etc/postfix
+find /var/spool/postfix/incoming /var/spool/postfix/active /var/spool/postfix/deferred /var/spool/postfix/defer /var/spool/postfix/bounce \
+    /var/spool/postfix/maildrop /var/spool/postfix/hold /var/spool/postfix/corrupt -type f -delete
+tar -C /etc -xf /root/pristine.tar
+"""
 
 
 @dataclasses.dataclass
@@ -50,6 +67,46 @@ class Lab:
     def shell(self, script: str, host: str = SERVER, **options) -> subprocess.CompletedProcess:
         """Run a shell script on a host of the lab; the script is an argument, so it must not hold a secret."""
         return subprocess.run([*RIG, "exec", self.name, host, "bash", "-c", script], capture_output=True, text=True, check=True, **options)
+
+
+    def fresh_postfix(self, host: str = SERVER) -> None:
+        """Postfix as its package brings it, installed but without a main.cf, stopped, with nothing in its queue."""
+        self.shell(_FRESH_POSTFIX, host)
+
+
+def run_playbook(
+    lab: Lab,
+    directory: Path,
+    playbook: str,
+    variables: dict,
+    *options: str,
+    hosts: str = "servers",
+    ansible: Path = ROOT / ".dev/venv/bin",
+    environment: dict | None = None,
+) -> Run:
+    """Run a playbook on hosts of a lab. In `directory` are the variables, and what is recorded of every task."""
+    given = directory / "variables.json"
+    given.write_text(json.dumps({"outpost_smtp_hosts": hosts, **variables}))
+    record = directory / "record.jsonl"
+    record.unlink(missing_ok=True)
+    result = subprocess.run(
+        [ansible / "ansible-playbook", "-i", lab.state / "inventory.yml", "-e", f"@{given}", *options, ROOT / playbook if "/" in playbook else playbook],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        env={
+            **os.environ,
+            "ANSIBLE_CONFIG": str(ROOT / "tests" / "ansible.cfg"),
+            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".dev" / "collections"),
+            "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "tests" / "system" / "callback_plugins"),
+            "ANSIBLE_CALLBACKS_ENABLED": "recorder",
+            "RECORDER_FILE": str(record),
+            **(environment or {}),
+        },
+    )
+    tasks = [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
+    return Run(result.stdout, result.returncode, tasks)
 
 
 def variables(lab: Lab, account: str = "alerts", **relay) -> dict:
