@@ -96,7 +96,7 @@ system: ## Check-mode truth, secrets, bad input and the built collection, in the
 
 .PHONY: bench
 bench: setup ## The role against a facts-only play; the login test against swaks, msmtp and a script with smtplib
-	@$(PYTHON) tests/bench/bench.py
+	@$(PYTHON) tests/bench/bench.py --chart docs/fleet-cost.svg
 	@$(VENV)/bin/python tests/bench/probe.py
 
 .PHONY: mutants
