@@ -36,9 +36,9 @@ def line_chart(title: str, x_title: str, y_title: str, xs: t.Sequence[float], se
     parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(0):.1f}" y2="{y(0):.1f}"/>')
     parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 12}" text-anchor="middle">{escape(x_title)}</text>')
     parts.append(f'<text transform="translate(16 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)" text-anchor="middle">{escape(y_title)}</text>')
-    for colour, (name, values) in zip(COLOURS, series.items()):
+    for row, (colour, (name, values)) in enumerate(zip(COLOURS, series.items())):
         points = [f"{x(at):.1f},{y(value):.1f}" for at, value in zip(xs, values)]
         parts.append(f'<path stroke="{colour}" d="M{" L".join(points)}"/>')
         parts.extend(f'<circle cx="{point.split(",")[0]}" cy="{point.split(",")[1]}" r="3" fill="{colour}"/>' for point in points)
-        parts.append(f'<text x="{WIDTH - RIGHT + 8}" y="{y(values[-1]) + 4:.1f}" style="fill: {colour}">{escape(name)}</text>')
+        parts.append(f'<text x="{WIDTH - RIGHT + 8}" y="{TOP + 18 * row}" style="fill: {colour}">{escape(name)}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
