@@ -448,7 +448,7 @@ def test_plain_smtp_that_does_not_show_is_found_by_a_second_look(bench: Bench, f
     """A server with a greeting delay: the ClientHello gets no answer, a patient client gets a greeting."""
 
     def handle(peer: Peer) -> None:
-        peer.connection.settimeout(0.3)
+        peer.connection.settimeout(0.2)
         try:
             spoke_first = bool(peer.connection.recv(1, socket.MSG_PEEK))
         except socket.timeout:
@@ -460,7 +460,7 @@ def test_plain_smtp_that_does_not_show_is_found_by_a_second_look(bench: Bench, f
         else:
             conversation()(peer)
 
-    diagnosis = assert_failed(bench.test(handle, timeout=2.5), "tls_wrong_mode", "tls")
+    diagnosis = assert_failed(bench.test(handle, timeout=5.0), "tls_wrong_mode", "tls")
     assert any("220 mx.provider.test" in line for line in diagnosis["evidence"]) and bench.elapsed < 3.5
 
 
