@@ -10,8 +10,10 @@ author: outpost.smtp contributors (@outpost-smtp)
 version_added: "0.1.0"
 short_description: Postfix settings that follow from relays
 description:
-  - Adds to every relay what Postfix needs for it. These are C(service) (its transport in master.cf), C(prefix) (what the names of its
-    parameters start with), C(nexthop), C(wrappermode), C(security_level), C(sasl) and C(mechanisms).
+  - Makes of a list of relays the transports that Postfix needs for it, and tells which mail goes by which of them.
+  - The order of the relays is their failover order. Relays that agree in everything but host, port and credential are one transport with a
+    list of next hops. Where the next relay differs, V(587) after V(465) for instance, another transport follows.
+  - What Postfix can not do ends the play with a message that names the relay and the field, before a host is touched.
 options:
   _input:
     description: Relays as P(outpost.smtp.relays#filter) returns them.
@@ -27,14 +29,18 @@ options:
 EXAMPLES = r"""
 - name: Show the transports
   ansible.builtin.debug:
-    msg: "{{ outpost_smtp_relays | outpost.smtp.relays | outpost.smtp.postfix_transports | map(attribute='service') }}"
+    msg: "{{ (outpost_smtp_relays | outpost.smtp.relays | outpost.smtp.postfix_transports).transports | map(attribute='service') }}"
 """
 
 RETURN = r"""
 _value:
-  description: The same relays with these fields added.
-  type: list
-  elements: dict
+  description:
+    - C(transports), a list with the settings of each. C(service) is its name in C(master.cf) and what the names of its parameters start
+      with, C(relays) are the names of its relays, C(table) is the name of its table of credentials.
+    - C(failovers), a list of the servers on the loopback that lead from one transport to the next.
+    - C(default_transport), and C(senders), a list of C(sender) and C(transport).
+    - C(secret_tables), C(secret_sources), C(sasl_mechanisms) and C(ca_files), as module M(outpost.smtp.postfix_config) takes them.
+  type: dict
 """
 
 import typing as t
@@ -45,8 +51,8 @@ from ansible_collections.outpost.smtp.plugins.module_utils._postfix.transports i
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.relay import RelayError
 
 
-def postfix_transports(value: t.Any, variable: str = "outpost_smtp_relays") -> t.List[t.Dict[str, t.Any]]:
-    """Return the relays with their Postfix settings. Raises AnsibleFilterError naming the entry and the field."""
+def postfix_transports(value: t.Any, variable: str = "outpost_smtp_relays") -> t.Dict[str, t.Any]:
+    """Return the Postfix settings of relays. Raises AnsibleFilterError naming the entry and the field."""
     try:
         return transports(value, variable)
     except RelayError as error:

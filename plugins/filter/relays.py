@@ -17,8 +17,7 @@ description:
 options:
   _input:
     description:
-      - The relays. Each has C(host) and may have C(name), C(port), C(tls) (V(implicit), V(starttls) or V(none)),
-        C(username), C(password), C(mechanism) (V(auto), V(plain) or V(login)) and C(ca_file).
+      - The relays. Each has C(host). All other fields are in the README of role P(outpost.smtp.postfix_relay#role).
     type: list
     elements: dict
     required: true
@@ -36,7 +35,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The same relays, each with all fields. A credential or CA file that was not given is null.
+  description: The same relays, each with all fields. What was not given and does not follow from another field is null or empty.
   type: list
   elements: dict
 """

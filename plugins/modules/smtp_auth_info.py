@@ -61,6 +61,14 @@ options:
           - V(none) is for relays without credentials only, unless O(relays[].allow_unencrypted) is set.
         type: str
         choices: [implicit, starttls, none]
+      srv:
+        description:
+          - Whether O(relays[].host) is a domain whose SRV records name server and port (RFC 8314), those of C(_submissions._tcp) with
+            O(relays[].tls=implicit), else those of C(_submission._tcp). The best of them is tested.
+          - The certificate must be for that server if it is in the domain, else for the domain itself.
+        type: bool
+        default: false
+        version_added: "0.2.0"
       username:
         description:
           - User name, together with O(relays[].password) or O(relays[].access_token). Without credentials everything but the login is tested.
@@ -69,6 +77,55 @@ options:
         description:
           - Password. Take it from a variable (Ansible Vault), since Ansible may show the line of a playbook in an error message.
         type: str
+      password_file:
+        description:
+          - File on the managed host that holds the password, instead of O(relays[].password). One line break at its end is not
+            part of it. It must belong to root or to the user that the module runs as, and be closed to everybody else (C(chmod 600)).
+        type: str
+        version_added: "0.2.0"
+      password_credential:
+        description:
+          - Name of a credential of systemd on the managed host that is the password, instead of O(relays[].password). It is looked for in
+            C(/etc/credstore), C(/run/credstore) and C(/usr/lib/credstore), where it must be as closed as O(relays[].password_file), and then in
+            the C(.encrypted) directories beside these, which takes C(systemd-creds) of systemd 250 or newer.
+        type: str
+        version_added: "0.2.0"
+      oauth:
+        description:
+          - How this host gets an access token for the relay, instead of O(relays[].password). The test takes the token that the service of
+            M(outpost.smtp.smtp_oauth_proxy) has on the host for the relay, and fetches none.
+        type: dict
+        version_added: "0.2.0"
+        suboptions:
+          token_endpoint:
+            description:
+              - URL that gives access tokens.
+            type: str
+            required: true
+          client_id:
+            description:
+              - The application at the provider.
+            type: str
+            required: true
+          client_secret:
+            description:
+              - Its secret.
+            type: str
+          refresh_token:
+            description:
+              - What a token is given for. Without it, it is given for O(relays[].oauth.client_secret).
+            type: str
+          scope:
+            description:
+              - What the token is to be good for.
+            type: str
+          ca_file:
+            description:
+              - Absolute path of a file on the managed host with CA certificates for the token endpoint.
+            type: str
+          local_port:
+            description: The port of module M(outpost.smtp.smtp_oauth_proxy) that leads to the relay; it means nothing here.
+            type: int
       access_token:
         description:
           - OAuth 2.0 access token, instead of O(relays[].password). What it says of itself is looked at first. One that has expired is not sent.
@@ -210,6 +267,27 @@ options:
         description:
           - Ask whether the relay takes mail for this address from O(relays[].sender) (C(RCPT TO)).
         type: str
+        version_added: "0.2.0"
+      senders:
+        description:
+          - Not used here. It can be given because a relay of the roles may have it.
+        type: list
+        elements: str
+        version_added: "0.2.0"
+      concurrency_limit:
+        description:
+          - Not used here, as O(relays[].senders).
+        type: int
+        version_added: "0.2.0"
+      rate_delay:
+        description:
+          - Not used here, as O(relays[].senders).
+        type: str
+        version_added: "0.2.0"
+      recipient_limit:
+        description:
+          - Not used here, as O(relays[].senders).
+        type: int
         version_added: "0.2.0"
   from_postfix:
     description:
@@ -1009,16 +1087,17 @@ from ansible_collections.outpost.smtp.plugins.module_utils._egress import who_bl
 from ansible_collections.outpost.smtp.plugins.module_utils._module import DiscreetModule
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix import as_postfix, effective
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.errors import PostfixError
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.oauth_relays import with_access_token
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp import endpoint, run_as
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.as_user import probe_all_as
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.fields import RelayError
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.probe import probe_all
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.relay import TLS_MODES
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.relay import place_of
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.relay_options import RELAY_OPTIONS
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.result import overall
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.route import FAMILIES
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.run_options import DEFAULT_TIMEOUT, check_run_options
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.trust import TLS_VERSIONS
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.secret_sources import with_password
 
 PROXY = {
     "type": {"type": "str", "choices": list(endpoint.PROXY_TYPES), "default": "socks5"},
@@ -1028,24 +1107,12 @@ PROXY = {
     "password": {"type": "str", "no_log": True},
 }
 RELAY = {
-    "name": {"type": "str"},
-    "host": {"type": "str", "required": True},
-    "port": {"type": "int"},
-    "tls": {"type": "str", "choices": list(TLS_MODES)},
-    "username": {"type": "str"},
-    "password": {"type": "str", "no_log": True},
+    **RELAY_OPTIONS,
     "access_token": {"type": "str", "no_log": True},
     "mechanism": {"type": "str", "choices": list(endpoint.MECHANISMS), "default": "auto"},
     "try_all_mechanisms": {"type": "bool", "default": False},
     "allow_unencrypted": {"type": "bool", "default": False},
-    "ca_file": {"type": "str"},
-    "server_name": {"type": "str"},
-    "minimum_tls": {"type": "str", "choices": list(TLS_VERSIONS), "default": TLS_VERSIONS[0]},
-    "client_certificate": {"type": "str"},
-    "client_key": {"type": "str", "no_log": False},
-    "fingerprints": {"type": "list", "elements": "str"},
     "dane": {"type": "bool", "default": False},
-    "family": {"type": "str", "choices": list(FAMILIES), "default": "any"},
     "source_address": {"type": "str"},
     "proxy": {"type": "dict", "options": PROXY},
     "every_address": {"type": "bool", "default": False},
@@ -1073,15 +1140,23 @@ def run(module: AnsibleModule) -> None:
     if options["from_postfix"] and options["relays"] is not None:
         raise RelayError("relays", "can not be combined with from_postfix, which takes the relays from Postfix")
     check_run_options(options["timeout"], options["ehlo_name"])
-    facts = overall(_test_postfix(module) if options["from_postfix"] else _test_given(options))
+    facts = overall(_test_postfix(module) if options["from_postfix"] else _test_given(module))
     failed = [result for result in facts["results"] if not result["ok"]]
     if failed and options["on_failure"] == "fail":
         module.fail_json(msg=_message(failed, len(facts["results"])), **facts)
     module.exit_json(changed=False, **facts)
 
 
-def _test_given(options: t.Dict[str, t.Any]) -> t.List[Result]:
-    return _test(endpoint.normalise_endpoints(options["relays"], "relays"), options)
+def _test_given(module: AnsibleModule) -> t.List[Result]:
+    relays = module.params["relays"]
+    targets = []
+    for index, one in enumerate(endpoint.normalise_endpoints(relays, "relays")):
+        place = place_of(relays[index], "relays", index)
+        target = with_access_token(with_password(one, place), place)
+        # What was read on this host, Ansible does not know yet.
+        module.no_log_values.update(target[secret] for secret in ("password", "access_token") if target[secret])
+        targets.append(target)
+    return _test(targets, module.params)
 
 
 def _test_postfix(module: AnsibleModule) -> t.List[Result]:

@@ -53,7 +53,9 @@ options:
         description: The label of the relay in RV(addresses).
         type: str
       host:
-        description: Name or address of the relay.
+        description:
+          - Name or address of the relay, or the name of SRV records, C(_submission._tcp.DOMAIN) or C(_submissions._tcp.DOMAIN). These stand for
+            all servers that they name at port 587 or 465.
         type: str
         required: true
       port:

@@ -61,19 +61,107 @@ options:
         description: V(implicit) for TLS from the first byte, V(starttls), or V(none). Follows from O(relay.port) when it is left out.
         type: str
         choices: [implicit, starttls, none]
+      srv:
+        description: Whether SRV records of O(relay.host), a domain, tell server and port, as in M(outpost.smtp.smtp_auth_info).
+        type: bool
+        default: false
+        version_added: "0.2.0"
+      family:
+        description: Address family to use.
+        type: str
+        choices: [any, ipv4, ipv6]
+        default: any
+        version_added: "0.2.0"
       username:
         description: User name to log in with.
         type: str
       password:
         description: Password to log in with.
         type: str
+      password_file:
+        description: File on the managed host that holds the password, as in M(outpost.smtp.smtp_auth_info).
+        type: str
+        version_added: "0.2.0"
+      password_credential:
+        description: Name of a credential of systemd on the managed host that is the password, as in M(outpost.smtp.smtp_auth_info).
+        type: str
+        version_added: "0.2.0"
+      oauth:
+        description: How this host gets an access token for the relay, as in M(outpost.smtp.smtp_auth_info).
+        type: dict
+        version_added: "0.2.0"
+        suboptions:
+          token_endpoint:
+            description: URL that gives access tokens.
+            type: str
+            required: true
+          client_id:
+            description: The application at the provider.
+            type: str
+            required: true
+          client_secret:
+            description: Its secret.
+            type: str
+          refresh_token:
+            description: What a token is given for. Without it, it is given for O(relay.oauth.client_secret).
+            type: str
+          scope:
+            description: What the token is to be good for.
+            type: str
+          ca_file:
+            description: File on the managed host with CA certificates for the token endpoint.
+            type: str
+          local_port:
+            description: The port of module M(outpost.smtp.smtp_oauth_proxy) that leads to the relay; it means nothing here.
+            type: int
       mechanism:
         description: SASL mechanism; V(auto) takes the best that the server offers.
         type: str
-        choices: [auto, plain, login]
+        choices: [auto, plain, login, cram-md5, digest-md5, scram-sha-1, scram-sha-256, xoauth2, external]
+        default: auto
       ca_file:
         description: File on the managed host with certificates to trust in addition to the system's.
         type: str
+      server_name:
+        description: Name that the certificate must be for, instead of O(relay.host).
+        type: str
+        version_added: "0.2.0"
+      minimum_tls:
+        description: Oldest version of TLS that is accepted.
+        type: str
+        choices: ["1.2", "1.3"]
+        default: "1.2"
+        version_added: "0.2.0"
+      fingerprints:
+        description: SHA-256 fingerprints, of which the relay's certificate or its public key must have one. They alone decide then.
+        type: list
+        elements: str
+        version_added: "0.2.0"
+      client_certificate:
+        description: File on the managed host with the certificate to show to the relay.
+        type: str
+        version_added: "0.2.0"
+      client_key:
+        description: File on the managed host with its private key, if that is not in the same file.
+        type: str
+        version_added: "0.2.0"
+      senders:
+        description: Not used here. It can be given because a relay of the roles may have it.
+        type: list
+        elements: str
+        version_added: "0.2.0"
+      concurrency_limit:
+        description: Not used here, as O(relay.senders).
+        type: int
+        version_added: "0.2.0"
+      rate_delay:
+        description: Not used here, as O(relay.senders).
+        type: str
+        version_added: "0.2.0"
+      recipient_limit:
+        description: Not used here, as O(relay.senders).
+        type: int
+        version_added: "0.2.0"
   sender:
     description: Envelope sender and C(From) of the message.
     type: str
@@ -88,9 +176,13 @@ options:
     required: true
     suboptions:
       type:
-        description: V(imap) for a mailbox on a server, V(maildir) for a directory on the managed host.
+        description:
+          - V(imap) for a mailbox on a server, V(maildir) for a directory on the managed host.
+          - V(log) is for recipients whose mailbox can not be read. It follows the message in the log of the host's Postfix (the journal,
+            C(maillog_file) or the files of syslog, which root may read) and proves that the relay took it, not that it arrived.
+            The message stays in the recipient's mailbox. Only with O(via=local).
         type: str
-        choices: [imap, maildir]
+        choices: [imap, maildir, log]
         required: true
       host:
         description: Host name of the IMAP server. Required with O(mailbox.type=imap).
@@ -161,6 +253,13 @@ EXAMPLES = r"""
       password: "{{ vault_imap_password }}"
     timeout: 120
 
+- name: Prove as much as can be seen from here, where nobody can read the mailbox
+  outpost.smtp.smtp_roundtrip:
+    sender: alerts@example.net
+    recipient: postmaster@example.net
+    mailbox:
+      type: log
+
 - name: Mail to root ends in a Maildir of this host
   outpost.smtp.smtp_roundtrip:
     sender: root@web1.example.net
@@ -172,7 +271,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 arrived:
-  description: Whether the message with the token was found in the mailbox.
+  description:
+    - Whether the message with the token was found in the mailbox.
+    - With O(mailbox.type=log) whether a relay took it.
   returned: when the options are valid, except in check mode
   type: bool
   sample: true
@@ -197,7 +298,7 @@ reply:
   type: str
   sample: "250 2.0.0 Ok: queued as 4bXyZ12345z1abc"
 folder:
-  description: Folder that the message was found in, null if it was not.
+  description: Folder that the message was found in, null if it was not. With O(mailbox.type=log) the relay that took it.
   returned: when the options are valid, except in check mode
   type: str
   sample: INBOX
@@ -342,30 +443,25 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.outpost.smtp.plugins.module_utils._mail.imap import ImapMailbox, ImapSettings
+from ansible_collections.outpost.smtp.plugins.module_utils._mail.mail_log import MailLog
 from ansible_collections.outpost.smtp.plugins.module_utils._mail.mailbox import Mailbox
 from ansible_collections.outpost.smtp.plugins.module_utils._mail.maildir import Maildir
 from ansible_collections.outpost.smtp.plugins.module_utils._mail.options import OptionError, check_addresses, check_mailbox
 from ansible_collections.outpost.smtp.plugins.module_utils._mail.roundtrip import LOCAL, Plan, RoundTrip, RoundTripError
 from ansible_collections.outpost.smtp.plugins.module_utils._mail.submission import Route
 from ansible_collections.outpost.smtp.plugins.module_utils._module import DiscreetModule
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.oauth_relays import with_access_token
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import endpoint
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.relay import RelayError, normalise_relays
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.relay import RelayError, normalise_relays, srv_service
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.relay_options import RELAY_OPTIONS
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.secret_sources import with_password
 
 MAX_TIMEOUT = 3600
 LOCAL_MAIL_SERVER = Route(host="127.0.0.1", port=25, tls="none")
 
-RELAY_SPEC = {
-    "name": {"type": "str"},
-    "host": {"type": "str", "required": True},
-    "port": {"type": "int"},
-    "tls": {"type": "str", "choices": ["implicit", "starttls", "none"]},
-    "username": {"type": "str"},
-    "password": {"type": "str", "no_log": True},
-    "mechanism": {"type": "str", "choices": ["auto", "plain", "login"]},
-    "ca_file": {"type": "str"},
-}
 MAILBOX_SPEC = {
-    "type": {"type": "str", "choices": ["imap", "maildir"], "required": True},
+    "type": {"type": "str", "choices": ["imap", "maildir", "log"], "required": True},
     "host": {"type": "str"},
     "port": {"type": "int"},
     "tls": {"type": "str", "choices": ["implicit", "starttls"], "default": "implicit"},
@@ -381,7 +477,7 @@ def main() -> None:
     module = DiscreetModule(
         argument_spec={
             "via": {"type": "str", "choices": ["local", "relay"], "default": "local"},
-            "relay": {"type": "dict", "options": RELAY_SPEC},
+            "relay": {"type": "dict", "options": RELAY_OPTIONS},
             "sender": {"type": "str", "required": True},
             "recipient": {"type": "str", "required": True},
             "mailbox": {
@@ -424,6 +520,8 @@ def plan_from(params: t.Dict[str, t.Any], postqueue: t.Optional[str]) -> Plan:
     """Check all options; raise OptionError for the first that is wrong."""
     check_addresses(params["sender"], params["recipient"])
     check_mailbox(params["mailbox"])
+    if params["mailbox"]["type"] == "log" and params["via"] != LOCAL:
+        raise OptionError("mailbox.type: log is for via=local, as only the host's own mail server writes that log")
     if not 0 < params["timeout"] <= MAX_TIMEOUT:
         raise OptionError(f"timeout: must be more than 0 and at most {MAX_TIMEOUT} seconds")
     route = LOCAL_MAIL_SERVER if params["via"] == LOCAL else route_from(params["relay"])
@@ -432,10 +530,10 @@ def plan_from(params: t.Dict[str, t.Any], postqueue: t.Optional[str]) -> Plan:
         route=route,
         sender=params["sender"],
         recipient=params["recipient"],
-        cleanup=params["cleanup"],
+        cleanup=params["cleanup"] and params["mailbox"]["type"] != "log",
         postqueue=[postqueue, "-j"] if postqueue else None,
         logins=[
-            (route.username, route.password),
+            (route.username, route.password or route.access_token),
             (params["mailbox"]["username"], params["mailbox"]["password"]),
         ],
     )
@@ -444,14 +542,28 @@ def plan_from(params: t.Dict[str, t.Any], postqueue: t.Optional[str]) -> Plan:
 def route_from(relay: t.Dict[str, t.Any]) -> Route:
     try:
         (normal,) = normalise_relays([relay], "relay")
+        normal = with_access_token(with_password(normal, "relay"), "relay")
     except RelayError as exc:
         raise OptionError(f"relay.{exc.field.rpartition('.')[2]}: {exc.reason}") from exc
-    return Route(**{field: normal[field] for field in Route._fields})
+    return Route(
+        normal["host"],
+        normal["port"],
+        normal["tls"],
+        normal["username"],
+        normal["password"],
+        normal["mechanism"],
+        endpoint.trust({**endpoint.UNSET, **normal}),
+        normal["family"],
+        srv_service(normal) if normal["srv"] else "",
+        normal.get("access_token"),
+    )
 
 
 def mailbox_from(mailbox: t.Dict[str, t.Any], deadline: Deadline) -> Mailbox:
     if mailbox["type"] == "maildir":
         return Maildir(mailbox["path"])
+    if mailbox["type"] == "log":
+        return MailLog()
     port = mailbox["port"] or (993 if mailbox["tls"] == "implicit" else 143)
     return ImapMailbox(ImapSettings(**{**{field: mailbox[field] for field in ImapSettings._fields}, "port": port}), deadline)
 

@@ -118,4 +118,6 @@ BY_TARGET: t.Dict[str, st.SearchStrategy[bytes]] = {
     "next_hops": _MANY,
     "services": _MANY,
     "lookups": _MANY,
+    "ownership": _MANY,
+    "relay_configs": _MANY,
 }

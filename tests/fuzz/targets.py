@@ -12,12 +12,14 @@ from target_diagnoses import diagnoses
 from target_dialogue import dialogues, mechanisms, replies
 from target_network import names, proxies
 from target_options import arguments, endpoints
+from target_ownership import ownership
 from target_postfix import lookups, macro_texts, next_hops, services
+from target_relays import relay_configs
 from target_text import preparations, secrets, tokens
 from target_tls import certificates, chains, messages
 
 _ALL = (
     *(replies, dialogues, mechanisms, preparations, tokens, secrets, certificates, chains, messages, names, proxies, diagnoses),
-    *(endpoints, arguments, macro_texts, next_hops, services, lookups),
+    *(endpoints, arguments, macro_texts, next_hops, services, lookups, ownership, relay_configs),
 )
 TARGETS: t.Dict[str, t.Callable[[bytes], None]] = {target.__name__: target for target in _ALL}

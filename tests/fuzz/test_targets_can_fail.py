@@ -11,15 +11,15 @@ import strategies
 import targets
 from hypothesis import Phase, given, settings
 
-from ansible_collections.outpost.smtp.plugins.module_utils._postfix import literal_tables, macros, nexthop
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix import configtext, literal_tables, macros, nexthop, plan, transports
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix import settings as postfix_settings
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import dns, ehlo, endpoint, fields, proxy, redact, reply
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import dns, ehlo, fields, proxy, redact, relay_trust, reply
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.cli import cli
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis import diagnose
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl import login, oauth_token, sasl_md5, sasl_plain, sasl_scram, saslprep
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import chain, sent_chain, x509
 
-_log_in, _inspect, _certificates = login.log_in, oauth_token.inspect, endpoint._certificates
+_log_in, _inspect, _trust = login.log_in, oauth_token.inspect, relay_trust.read
 _http_head, _read, _vector = proxy._http_head, proxy._Line.read, sent_chain._vector
 
 
@@ -68,7 +68,7 @@ BROKEN: t.Tuple[t.Tuple[str, t.Any, str, t.Any], ...] = (
     ("proxies", proxy._Line, "read", lambda line, size: _read(line, size if size < 5 else size - 1)),
     ("diagnoses", diagnose, "recognise", lambda _seen: "no_such_code"),
     ("diagnoses", diagnose, "_filled", lambda template, _facts: template),
-    ("endpoints", endpoint, "_certificates", lambda *given: {**_certificates(*given), "more": 1}),
+    ("endpoints", relay_trust, "read", lambda *given, **options: {**_trust(*given, **options), "more": 1}),
     ("endpoints", fields.Fields, "refuse", _quotes_values),
     ("arguments", cli, "_target", lambda target, port: {"host": target.split(":")[1], "port": port}),
     ("arguments", fields.Fields, "refuse", _quotes_values),
@@ -77,6 +77,14 @@ BROKEN: t.Tuple[t.Tuple[str, t.Any, str, t.Any], ...] = (
     ("next_hops", nexthop, "_NUMBER", re.compile(r"\w+")),
     ("services", postfix_settings, "_overrides", dict.fromkeys),
     ("lookups", literal_tables, "is_literal", lambda _table: False),
+    ("ownership", plan, "restored", lambda text: text),
+    ("ownership", plan, "set_aside", lambda main, _ours, _services: main.rewritten(lambda _key, _raw, _last: "")),
+    ("ownership", configtext, "_terminated", lambda raw: raw),
+    ("ownership", configtext, "_BLANKS", " \t"),
+    ("ownership", configtext.Document, "ends_with_block", lambda _self: True),
+    ("relay_configs", fields, "credential_fault", lambda _value: ""),
+    ("relay_configs", fields, "_LABEL", re.compile(r"(?s).+")),
+    ("relay_configs", transports, "_table", lambda relays: "".join(f"{one['host']} {one['username']}:{one['password']!r}\n" for one in relays)),
 )
 
 

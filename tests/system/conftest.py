@@ -18,9 +18,10 @@ from collection_path import ensure_collection_path  # noqa: E402  (needs the pat
 sys.path.insert(0, str(ensure_collection_path(ROOT)))
 
 
-def started(name: str, servers):
-    """A lab with its provider and these servers, until the tests that asked for it are done."""
-    subprocess.run([*RIG, "up", name, *(option for server in servers for option in ("--server", server))], check=True)
+def started(name: str, servers, mtas=()):
+    """A lab with its provider, these servers and these other mail servers, until the tests that asked for it are done."""
+    options = [*(("--server", server) for server in servers), *(("--mta", mta) for mta in mtas)]
+    subprocess.run([*RIG, "up", name, *(word for option in options for word in option)], check=True)
     yield Lab(name)
     subprocess.run([*RIG, "down", name], check=True)
 
@@ -32,8 +33,8 @@ def lab():
 
 @pytest.fixture(scope="session")
 def trio():
-    """A lab with every Debian release; who uses a server makes its Postfix as it must be (Lab.fresh_postfix)."""
-    yield from started(os.environ.get("OUTPOST_SMTP_LAB", "system") + "-trio", RELEASES)
+    """A lab with every Debian release and a second relay; who uses a server makes its Postfix as it must be (Lab.fresh_postfix)."""
+    yield from started(os.environ.get("OUTPOST_SMTP_LAB", "system") + "-trio", RELEASES, ["postfix"])
 
 
 @pytest.fixture

@@ -133,20 +133,22 @@ class Server:
         account = self.lab.accounts["alerts"]
         relay = {"name": "primary", "host": HOST, "port": 465, "username": account["username"], "password": account["password"]}
         environment = jinja2.Environment(loader=jinja2.FileSystemLoader(ROOT / "roles/postfix_relay/templates"), trim_blocks=True)  # noqa: S701
+        routes = transports(normalise_relays([relay]), "relays")
         context = {
-            "__postfix_relay_transports": transports(normalise_relays([relay]), "relays"),
+            "__postfix_relay_routes": routes,
+            "__postfix_relay_transports": routes["transports"],
             "__postfix_relay_alias_entries": [],
             "__postfix_relay_senders": {"rules": [], "everybody": None},
         }
         path = f"{DIRECTORY}/passwords/of_the_role"
-        fill = {"@ca_bundle@": CA, "@sasl_passwd@": f"texthash:{path}", "@smtp_chroot@": "y"}
+        fill = {"@ca_bundle@": CA, "@sasl_primary@": f"texthash:{path}", "@smtp_chroot@": "y"}
         texts = []
         for name in ("main.cf.j2", "master.cf.j2"):
             text = environment.get_template(name).render(context)
             for placeholder, value in fill.items():
                 text = text.replace(placeholder, value)
             texts.append(text)
-        return texts[0], texts[1], {path: environment.get_template("sasl_passwd.j2").render(context)}
+        return texts[0], texts[1], {path: routes["secret_tables"]["sasl_primary"]}
 
     # -- what happens ---------------------------------------------------------------------------------------------------
 

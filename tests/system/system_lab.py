@@ -26,8 +26,9 @@ fi
 systemctl stop postfix
 pkill -KILL -x master || :
 rm -rf /etc/postfix
-find /var/spool/postfix/incoming /var/spool/postfix/active /var/spool/postfix/deferred /var/spool/postfix/defer /var/spool/postfix/bounce \
-    /var/spool/postfix/maildrop /var/spool/postfix/hold /var/spool/postfix/corrupt -type f -delete
+for queue in incoming active deferred defer bounce maildrop hold corrupt; do
+    [ ! -d /var/spool/postfix/$queue ] || find /var/spool/postfix/$queue -type f -delete
+done
 tar -C /etc -xf /root/pristine.tar
 """
 
@@ -89,8 +90,9 @@ def run_playbook(
     given.write_text(json.dumps({"outpost_smtp_hosts": hosts, **variables}))
     record = directory / "record.jsonl"
     record.unlink(missing_ok=True)
+    path = ROOT / playbook if "/" in playbook else playbook
     result = subprocess.run(
-        [ansible / "ansible-playbook", "-i", lab.state / "inventory.yml", "-e", f"@{given}", *options, ROOT / playbook if "/" in playbook else playbook],
+        [ansible / "ansible-playbook", "-i", lab.state / "inventory.yml", "-e", f"@{given}", *options, path],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -19,6 +19,10 @@ import time
 import typing as t
 
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.errors import EgressError
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import srv
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import SmtpError
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.relay import DEFAULT_PORT, SRV_SERVICE, srv_service
 
 #: Seconds for all queries together. The resolver's own limit is 5 s per try, 2 tries per server (resolv.conf(5)).
 DEADLINE = 15.0
@@ -30,6 +34,9 @@ _FAMILIES = {IPV4: socket.AF_INET, IPV6: socket.AF_INET6}
 _NO_ADDRESS = {
     getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_ADDRFAMILY") if hasattr(socket, name)
 }
+
+SRV_PORTS = {service: DEFAULT_PORT[tls] for tls, service in SRV_SERVICE.items()}
+SRV_PREFIXES = tuple(f"_{service}._tcp." for service in SRV_PORTS)
 
 Known = t.Mapping[str, t.Mapping[str, t.Sequence[str]]]
 #: Sorted addresses, or None when the query failed.
@@ -45,6 +52,18 @@ class Relay(t.NamedTuple):
     port: int
 
 
+def destinations(relays: t.Sequence[t.Mapping[str, t.Any]]) -> t.List[Relay]:
+    """Where the mail of relays goes, as ``normalise_relays`` returns them: each host and port once, by the name of its first relay.
+
+    The host of a relay that is known by SRV records is the name of these records.
+    """
+    found: t.Dict[t.Tuple[str, int], Relay] = {}
+    for relay in relays:
+        host = f"_{srv_service(relay)}._tcp.{relay['host']}" if relay["srv"] else relay["host"]
+        found.setdefault((host, relay["port"]), Relay(relay["name"], host, relay["port"]))
+    return list(found.values())
+
+
 class Addresses(t.NamedTuple):
     """What a host's name stands for. ``source`` is ``dns``, ``last_good`` or ``literal``."""
 
@@ -54,7 +73,12 @@ class Addresses(t.NamedTuple):
 
 
 def lookup(host: str, family: str) -> Answer:
-    """Ask the system's resolver for one family: the addresses (none is an answer too), or None when the query failed."""
+    """Ask the system's resolver for one family: the addresses (none is an answer too), or None when the query failed.
+
+    For the name of SRV records, they are those of all servers that the records name at the port of the service itself.
+    """
+    if host.startswith(SRV_PREFIXES):
+        return _lookup_srv(host, family)
     try:
         found = socket.getaddrinfo(host, None, _FAMILIES[family], socket.SOCK_STREAM)
     except socket.gaierror as error:
@@ -63,6 +87,16 @@ def lookup(host: str, family: str) -> Answer:
         return None
     # An address with a zone ("fe80::1%eth0") can not be written in a rule and is no relay's address.
     return _sorted({str(entry[4][0]) for entry in found if "%" not in str(entry[4][0])})
+
+
+def _lookup_srv(name: str, family: str) -> Answer:
+    service, _separator, domain = name[1:].partition("._tcp.")
+    try:
+        named = srv.servers(domain, service, Deadline(DEADLINE))
+    except SmtpError:
+        return None
+    found = [lookup(host, family) for host, port in named if port == SRV_PORTS[service]]
+    return None if None in found else _sorted({address for answer in found for address in answer or ()})
 
 
 def resolve(

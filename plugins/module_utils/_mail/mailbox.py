@@ -17,12 +17,20 @@ class MailboxError(Exception):
     """The mailbox can not be used. The text is one sentence without secrets: what was seen."""
 
 
+class MessageRefused(MailboxError):
+    """The message will not arrive. The text goes on after "message ID"."""
+
+
 class Arrived(t.NamedTuple):
-    """A message found in a mailbox. `place` is the reader's own reference to it."""
+    """A message found in a mailbox. `place` is the reader's own reference to it.
+
+    `queue_ids` are those that this host's mail server gave it, where the reader knows them; from a header they are read later.
+    """
 
     folder: str
     header: Header
     place: t.Any
+    queue_ids: t.FrozenSet[str] = frozenset()
 
 
 class Mailbox(t.Protocol):

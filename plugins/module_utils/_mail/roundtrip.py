@@ -12,7 +12,7 @@ import time
 import typing as t
 from datetime import datetime, timezone
 
-from ansible_collections.outpost.smtp.plugins.module_utils._mail.mailbox import Arrived, Mailbox, MailboxError
+from ansible_collections.outpost.smtp.plugins.module_utils._mail.mailbox import Arrived, Mailbox, MailboxError, MessageRefused
 from ansible_collections.outpost.smtp.plugins.module_utils._mail.message import build_message
 from ansible_collections.outpost.smtp.plugins.module_utils._mail.postqueue import QueueUnreadable, find_in_queue
 from ansible_collections.outpost.smtp.plugins.module_utils._mail.received import MAX_HOPS, Hop, parse_hops
@@ -23,8 +23,8 @@ from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis.diagn
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import SmtpError
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.observation import Observation
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.own_name import own_name
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.route import Route as WayOut
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.text import printable
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.trust import Trust
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.transcript import Transcript
 
 LOCAL, RELAY = "local", "relay"
@@ -121,7 +121,8 @@ class RoundTrip:
             deadline=self._deadline,
             transcript=self._transcript,
             ehlo_name=own_name(self._deadline) if plan.via == RELAY else None,
-            trust=Trust(ca_file=plan.route.ca_file),
+            trust=plan.route.trust,
+            route=WayOut(plan.route.family),
         )
         try:
             with client:
@@ -164,6 +165,9 @@ class RoundTrip:
                     raise self._not_arrived("did not arrive in time", submitted)
                 time.sleep(pause)
                 pause = min(pause * 1.5, LONGEST_PAUSE)
+        except MessageRefused as exc:
+            seen = f"message {submitted.queue_id or self._message.message_id} {self._transcript.show(str(exc))}"
+            raise RoundTripError("wait", seen, "Find out why in the words above, and correct the sender, the recipient or the relay.") from exc
         except MailboxError as exc:
             raise self._not_arrived(f"was not found before the mailbox failed ({exc})", submitted) from exc
 
@@ -205,10 +209,10 @@ class RoundTrip:
         self.result["proof"] = {
             "token_matched": True,
             "message_id_matched": arrived.header.message_id == self._message.message_id,
-            "queue_id_matched": own is not None,
+            "queue_id_matched": own is not None or submitted.queue_id in arrived.queue_ids,
             **self._proof_of_relay(hops, own),
         }
-        if own is not None or submitted.queue_id is None:
+        if own is not None or submitted.queue_id is None or submitted.queue_id in arrived.queue_ids:
             return
         if any(hop.by and hop.by.lower() == submitted.server.lower() for hop in hops):
             raise RoundTripError(

@@ -11,10 +11,14 @@ from __future__ import annotations
 import re
 import typing as t
 
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import srv
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.client import Client
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.relay_login import EXTERNAL
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.reply import Reply
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.route import FAMILIES
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl.credentials import Credentials
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.trust import Trust
 
 # What follows the enhanced code in the final reply, and where the queue id stands in it.
 _QUEUE_ID = (
@@ -26,7 +30,7 @@ _QUEUE_ID = (
 
 
 class Route(t.NamedTuple):
-    """Where the message is handed over; the fields are those of a relay (see _smtp/relay.py)."""
+    """Where the message is handed over, and how. With *srv*, the name of a service, SRV records of *host* tell server and port."""
 
     host: str
     port: int
@@ -34,7 +38,10 @@ class Route(t.NamedTuple):
     username: t.Optional[str] = None
     password: t.Optional[str] = None
     mechanism: str = "auto"
-    ca_file: t.Optional[str] = None
+    trust: Trust = Trust()
+    family: str = FAMILIES[0]
+    srv: str = ""
+    access_token: t.Optional[str] = None
 
 
 class Submitted(t.NamedTuple):
@@ -50,14 +57,16 @@ def submit(client: Client, route: Route, sender: str, recipient: str, content: b
 
     A relay gets nothing before TLS is verified and, where the route has credentials, the login has succeeded.
     """
+    if route.srv:
+        srv.lead(client, route.srv)
     client.connect()
     greeting = client.greeting()
     client.ehlo()
     if route.tls == "starttls":
         client.starttls()
         client.ehlo()
-    if route.username is not None and route.password is not None:
-        client.authenticate(Credentials(route.username, route.password), route.mechanism)
+    if route.username is not None or route.mechanism == EXTERNAL:
+        client.authenticate(Credentials(route.username, route.password, route.access_token), route.mechanism)
     _expect(client, client.command(f"MAIL FROM:<{sender}>"), "MAIL FROM")
     _expect(client, client.command(f"RCPT TO:<{recipient}>"), "RCPT TO")
     reply = client.data(content)

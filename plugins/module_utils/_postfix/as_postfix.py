@@ -45,10 +45,15 @@ def examine(relays: t.Sequence[EffectiveRelay], test: Test) -> t.List[Result]:
     predictions = [predict(relay, seen) for relay, seen in zip(relays, found)]
     judged = []
     for relay, seen, prediction in zip(relays, found, predictions):
-        same_way = [other for candidate, other in zip(relays, predictions) if candidate.way == relay.way]
+        same_way = [other for candidate, other in zip(relays, predictions) if _message(candidate) == _message(relay)]
         facts = {**relay.facts(), "prediction": prediction, "mail": of_message(same_way)}
         judged.append({**_judge(relay, seen, prediction), "postfix": facts})
     return judged
+
+
+def _message(relay: EffectiveRelay) -> t.Tuple[str, str]:
+    """The message whose way it is that the relay is on, be it behind another transport."""
+    return relay.way.sender, relay.way.recipient
 
 
 def _judge(relay: EffectiveRelay, tested: t.Optional[Result], prediction: Prediction) -> Result:

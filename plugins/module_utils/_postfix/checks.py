@@ -26,22 +26,25 @@ def check(relay: EffectiveRelay) -> None:
 def _tls_contradiction(relay: EffectiveRelay) -> None:
     code = "postfix_tls_contradiction"
     if relay.crash or relay.policy is None:
-        relay.problems.append(Problem(code, relay.crash or relay.policy_error))
+        relay.problems.append(Problem(code, relay.crash or relay.policy_error, "lint_tls_policy"))
     elif relay.wrappermode and relay.level in tls_policy.OPPORTUNISTIC:
-        relay.problems.append(Problem(code, f"smtp_tls_wrappermode = yes needs a security level of encrypt or stronger, not {relay.level}"))
+        text = f"smtp_tls_wrappermode = yes needs a security level of encrypt or stronger, not {relay.level}"
+        relay.problems.append(Problem(code, text, "lint_wrappermode_level"))
     elif relay.wrappermode and relay.port in _STARTTLS_PORTS:
-        relay.problems.append(Problem(code, f"smtp_tls_wrappermode = yes with port {relay.port}, which begins without TLS"))
+        text = f"smtp_tls_wrappermode = yes with port {relay.port}, which begins without TLS"
+        relay.problems.append(Problem(code, text, "lint_wrappermode_port"))
     elif not relay.wrappermode and relay.port in _IMPLICIT_PORTS:
-        relay.problems.append(Problem(code, f"port {relay.port} without smtp_tls_wrappermode = yes: both sides wait for the other to begin"))
+        text = f"port {relay.port} without smtp_tls_wrappermode = yes: both sides wait for the other to begin"
+        relay.problems.append(Problem(code, text, "lint_wrappermode_missing"))
 
 
 def _tls_files(relay: EffectiveRelay) -> None:
     files = relay.tls_files
     if files.error:
-        relay.problems.append(Problem("postfix_ca_unreadable", files.error))
+        relay.problems.append(Problem("postfix_ca_unreadable", files.error, "lint_tls_file"))
     elif relay.level in tls_policy.BY_ISSUER and not (files.ca_file or files.ca_path):
         text = f"security level {relay.level} without smtp_tls_CAfile and smtp_tls_CApath: no certificate is ever trusted"
-        relay.problems.append(Problem("postfix_ca_unreadable", text))
+        relay.problems.append(Problem("postfix_ca_unreadable", text, "lint_ca_missing"))
     if files.unreadable:
         relay.unclear.append(f"a file that this test may not read, other than Postfix ({files.unreadable})")
 
@@ -51,27 +54,27 @@ def _login(relay: EffectiveRelay) -> None:
     if not relay.login_enabled:
         if credential is not None:
             text = f"Postfix would send WITHOUT logging in: {credential.table} has a credential for {credential.key}, but smtp_sasl_auth_enable is no"
-            relay.problems.append(Problem("postfix_would_send_unauthenticated", text))
+            relay.problems.append(Problem("postfix_would_send_unauthenticated", text, "lint_login_disabled"))
         return
     if not parameters.get("smtp_sasl_password_maps"):
         relay.crash = relay.crash or "smtp_sasl_auth_enable = yes without smtp_sasl_password_maps"
-        relay.problems.append(Problem("postfix_credential_unreadable", relay.crash))
+        relay.problems.append(Problem("postfix_credential_unreadable", relay.crash, "lint_login_without_maps"))
     elif parameters.get("smtp_sasl_type") not in ("", "cyrus"):
         relay.crash = relay.crash or f"smtp_sasl_type = {parameters.get('smtp_sasl_type')} is none that Postfix has as a client"
-        relay.problems.append(Problem("postfix_mechanism_missing", relay.crash))
+        relay.problems.append(Problem("postfix_mechanism_missing", relay.crash, "lint_sasl_type"))
     elif lookup.error and "Permission denied" in lookup.error and os.geteuid() != 0:
         relay.unclear.append(f"a table that this test may not read, other than Postfix ({lookup.error})")
     elif lookup.error:
-        relay.problems.append(Problem("postfix_credential_unreadable", lookup.error))
+        relay.problems.append(Problem("postfix_credential_unreadable", lookup.error, "lint_credential_lookup"))
     elif not sasl_lookup.followed(parameters):
         relay.unclear.append("a table in smtp_sasl_password_maps that is made of others (randmap, pipemap or unionmap)")
     elif credential is None:
         similar = f"; there is {' and '.join(lookup.near)}, which Postfix does not look up for it" if lookup.near else ""
         tried, tables = " and ".join(lookup.keys), literal_tables.shown(parameters.get("smtp_sasl_password_maps"))
-        relay.problems.append(Problem("postfix_no_credential", f"{tables} has no entry for {tried}{similar}"))
+        relay.problems.append(Problem("postfix_no_credential", f"{tables} has no entry for {tried}{similar}", "lint_no_credential"))
     elif not credential.password:
         text = f"the entry of {credential.table} for {credential.key} has no colon with a password after it"
-        relay.problems.append(Problem("postfix_credential_unreadable", text))
+        relay.problems.append(Problem("postfix_credential_unreadable", text, "lint_credential_malformed"))
 
 
 def _mechanism(relay: EffectiveRelay) -> None:
@@ -82,7 +85,7 @@ def _mechanism(relay: EffectiveRelay) -> None:
     if not found.usable(found.installed, found.options_with_tls):
         options = ", ".join(sorted(found.options_with_tls))
         text = f"with the plug-ins on this host, smtp_sasl_tls_security_options = {options} and the filter {', '.join(found.filter) or 'empty'}"
-        relay.problems.append(Problem("postfix_mechanism_missing", f"{text} no mechanism is left"))
+        relay.problems.append(Problem("postfix_mechanism_missing", f"{text} no mechanism is left", "lint_sasl_mechanism"))
 
 
 def _not_followed(relay: EffectiveRelay) -> None:

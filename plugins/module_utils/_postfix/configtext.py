@@ -21,6 +21,8 @@ from ansible_collections.outpost.smtp.plugins.module_utils._postfix.errors impor
 BEGIN = "# BEGIN outpost.smtp: Ansible rewrites this block; own settings belong outside of it\n"
 END = "# END outpost.smtp\n"
 
+#: What Postfix takes for a blank, in any locale; str.strip and str.split would also take characters that it does not.
+_BLANKS = " \t\n\v\f\r"
 _NAME = re.compile(r"[A-Za-z0-9_]+\Z")
 #: Columns of a master.cf entry before the command's arguments: service, type, private, unprivileged, chroot, wakeup,
 #: process limit, command (master(5)).
@@ -37,12 +39,16 @@ class Chunk(t.NamedTuple):
 
 def main_cf_key(line: str) -> str:
     """Return the parameter's name of a logical line of main.cf; what is no assignment has no valid name."""
-    return line.split("=", 1)[0].strip()
+    return line.split("=", 1)[0].strip(_BLANKS)
 
 
 def master_cf_key(line: str) -> str:
     """Return ``name/type`` of a logical line of master.cf."""
-    return "/".join(line.split()[:2])
+    return "/".join(_columns(line)[:2])
+
+
+def _columns(line: str) -> t.List[str]:
+    return re.findall(f"[^{_BLANKS}]+", line)
 
 
 def split_lines(text: str) -> t.List[str]:
@@ -51,7 +57,7 @@ def split_lines(text: str) -> t.List[str]:
 
 
 def _ignored(line: str) -> bool:
-    stripped = line.strip()
+    stripped = line.strip(_BLANKS)
     return not stripped or stripped.startswith("#")
 
 
@@ -72,7 +78,7 @@ def parse(text: str, key_of: t.Callable[[str], str]) -> t.List[Chunk]:
     for line in split_lines(text):
         if _ignored(line):
             pending.append(line)
-        elif line[0] in " \t" and entry:
+        elif line[0] in _BLANKS and entry:
             entry.extend(pending)
             pending.clear()
             entry.append(line)
@@ -86,12 +92,12 @@ def parse(text: str, key_of: t.Callable[[str], str]) -> t.List[Chunk]:
 
 def logical(raw: str) -> str:
     """Return what Postfix reads in an entry: comments left out, lines joined, runs of blanks between lines as one."""
-    return " ".join(line.strip() for line in raw.split("\n") if not _ignored(line))
+    return " ".join(line.strip(_BLANKS) for line in raw.split("\n") if not _ignored(line))
 
 
 def parameter_value(raw: str) -> str:
     """Return the value of a main.cf entry."""
-    return logical(raw).partition("=")[2].strip()
+    return logical(raw).partition("=")[2].strip(_BLANKS)
 
 
 def same_entry(first: t.Optional[str], second: t.Optional[str]) -> bool:
@@ -121,6 +127,7 @@ class Document:
             before, block, after = text[:begin], text[begin + len(BEGIN) : end], text[end + len(END) :]
         else:
             before, block, after = text, "", ""
+        self._marked = text[len(before) : len(text) - len(after)]
         self._before = parse(before, key_of)
         self._block = parse(block, key_of)
         self._after = parse(after, key_of)
@@ -128,6 +135,10 @@ class Document:
     def in_block(self) -> t.Dict[str, str]:
         """The entries of our block, raw by key."""
         return {chunk.key: chunk.raw for chunk in self._block if chunk.key is not None}
+
+    def ends_with_block(self) -> bool:
+        """Whether nothing stands below our block."""
+        return bool(self._marked) and self.text.endswith(self._marked)
 
     def outside(self) -> t.Dict[str, str]:
         """The entries that are not in our block; of several with one key the last, which is the one Postfix uses."""
@@ -154,10 +165,23 @@ class Document:
             current = self.in_block()
             lines = [current[key] if same_entry(current.get(key), raw) else _terminated(raw) for key, raw in block.items()]
             block_text = BEGIN + "".join(lines) + END
-            before = _terminated(before) if before else ""
+        if (block or after) and before:
+            before = _terminated(before)
         elif not final_newline and not after and before.endswith("\n"):
             before = before[:-1]
         return Document(before + block_text + after, self._key_of)
+
+    def rewritten(self, rewrite: t.Callable[[str, str, bool], str]) -> Document:
+        """Return the document with each entry outside of our block as ``rewrite(key, raw, last)`` has it.
+
+        ``last``: no later entry outside of the block has this key.
+        """
+        last = {chunk.key: chunk for chunk in [*self._before, *self._after]}
+
+        def text(chunks: t.Sequence[Chunk]) -> str:
+            return "".join(chunk.raw if chunk.key is None else rewrite(chunk.key, chunk.raw, last[chunk.key] is chunk) for chunk in chunks)
+
+        return Document(text(self._before) + self._marked + text(self._after), self._key_of)
 
 
 def _replaced(chunks: t.Sequence[Chunk], new: t.Mapping[str, t.Optional[str]], overridden: t.Set[t.Optional[str]]) -> t.Iterator[str]:
@@ -168,8 +192,12 @@ def _replaced(chunks: t.Sequence[Chunk], new: t.Mapping[str, t.Optional[str]], o
             yield raw
             continue
         text = new[key]
-        if text is not None:
-            yield text if index == len(chunks) - 1 else _terminated(text)
+        if text is None:
+            continue
+        if index < len(chunks) - 1:
+            yield _terminated(text)
+        else:
+            yield text if raw.endswith("\n") else text.rstrip("\n")  # the end of the file stays as it is
 
 
 def parse_parameters(text: str, option: str) -> t.Tuple[t.Dict[str, str], t.Dict[str, str]]:
@@ -199,7 +227,7 @@ def parse_services(text: str, option: str = "services") -> t.Dict[str, str]:
     """Read entries of master.cf that a caller wants; raw by ``name/type``. Raises PostfixError for a malformed one."""
     services: t.Dict[str, str] = {}
     for raw in _wanted_entries(text, master_cf_key, option):
-        columns = logical(raw).split()
+        columns = _columns(logical(raw))
         if len(columns) < _SERVICE_COLUMNS or columns[1] not in _SERVICE_TYPES:
             raise PostfixError(f"{option}: {logical(raw)[:60]!r} is not a complete entry of master.cf (master(5))")
         key = master_cf_key(raw)
@@ -214,7 +242,7 @@ def _wanted_entries(text: str, key_of: t.Callable[[str], str], option: str) -> t
     for chunk in parse(text, key_of):
         if chunk.key is None:
             continue
-        if chunk.raw[0] in " \t":
+        if chunk.raw[0] in _BLANKS:
             raise PostfixError(f"{option}: the first line starts with a blank, so it continues nothing")
         yield "".join(_terminated(line) for line in split_lines(chunk.raw) if not _ignored(line))
 
@@ -232,7 +260,7 @@ def split_list(value: str) -> t.List[str]:
     elements: t.List[str] = []
     depth, current = 0, ""
     for char in value:
-        if depth == 0 and (char == "," or char.isspace()):
+        if depth == 0 and char in "," + _BLANKS:
             if current:
                 elements.append(current)
             current = ""

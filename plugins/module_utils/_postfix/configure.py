@@ -13,22 +13,36 @@ import os
 import re
 import typing as t
 
+from ansible_collections.outpost.smtp.plugins.module_utils._oauth.settings import DATA as OAUTH_PROXY
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.configtext import Document, logical, master_cf_key
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.diffs import make_diff
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.directory import OwnDirectory, State
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.errors import PostfixError
-from ansible_collections.outpost.smtp.plugins.module_utils._postfix.files import read_file
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.host import Host
-from ansible_collections.outpost.smtp.plugins.module_utils._postfix.packages import CA, POSTFIX, SASL, Platform
-from ansible_collections.outpost.smtp.plugins.module_utils._postfix.plan import MAIN, MASTER, NOTHING, STOP, Live, Plan, make_plan
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.packages import CA, POSTFIX, Platform
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.plan import (
+    MAIN,
+    MASTER,
+    NEED_RESTART,
+    NOTHING,
+    STOP,
+    Live,
+    Plan,
+    as_wanted,
+    make_plan,
+)
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.request import (
-    BUNDLE_FILE,
     CA_BUNDLE,
     COMPATIBILITY_LEVEL,
     SMTP_CHROOT,
     Request,
 )
-from ansible_collections.outpost.smtp.plugins.module_utils._postfix.transaction import Transaction, recovered
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.set_aside import PREFIX
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.tables import TABLE_TYPES, TEXTHASH
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.transaction import Conduct, Transaction, read_text, recovered
+
+#: What is returned of a change that did not take place.
+NO_EXAMINATION: t.Dict[str, t.Any] = {"findings": [], "preflight": [], "rolled_back": False}
 
 
 def compatibility_level(version: str) -> str:
@@ -44,11 +58,23 @@ def compatibility_level(version: str) -> str:
 class Configurator:
     """One call: a request, the instance it is for, and the host as it was found."""
 
-    def __init__(self, config_directory: str, request: Request, host: Host, platform: Platform, sasl_mechanisms: t.Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        config_directory: str,
+        request: Request,
+        host: Host,
+        platform: Platform,
+        sasl_mechanisms: t.Sequence[str] = (),
+        conduct: Conduct = Conduct(),  # noqa: B008  (never changes)
+        revert: bool = False,
+    ) -> None:
+        """``revert``: the request, which is empty, gives way to the configuration that an earlier run kept."""
         self._directory = config_directory
         self._request = request
         self._host = host
         self._platform = platform
+        self._conduct = conduct
+        self._revert = revert
         self._own = OwnDirectory(config_directory)
         self._installed = platform.has_program("postconf")
         self._bundle = platform.ca_bundle() or platform.expected_ca_bundle()
@@ -59,11 +85,24 @@ class Configurator:
         needs = []
         if not self._installed:
             needs.append(POSTFIX)
-        if not all(self._platform.has_sasl_mechanism(mechanism) for mechanism in sasl_mechanisms):
-            needs.append(SASL)
-        if self._request.uses(CA_BUNDLE) and self._platform.ca_bundle() is None:
+        needs += self._platform.missing_plugins(sasl_mechanisms)
+        if self._request.uses_certificates() and self._platform.ca_bundle() is None:
             needs.append(CA)
-        return needs
+        return needs + self._missing_map_types()
+
+    def _missing_map_types(self) -> t.List[str]:
+        """The types of maps that packages bring and that are not there. Raises PostfixError for one that none brings."""
+        wanted = self._request.built_types()
+        available = self._host.map_types() if wanted and self._installed else set()
+        missing = []
+        for map_type in wanted:
+            packages = self._platform.map_packages(map_type)
+            if map_type not in available and (packages is None or self._installed and not packages):
+                there = sorted(available & set(TABLE_TYPES)) if self._installed else [TEXTHASH]
+                raise PostfixError(f"table_types: there is no {map_type} for Postfix on this operating system; it has {', '.join(there)}")
+            if map_type not in available and packages:
+                missing.append(map_type)
+        return missing
 
     def nothing_done(self) -> t.Dict[str, t.Any]:
         """What module postfix_config returns when packages are missing and it was not to fail for that."""
@@ -74,8 +113,11 @@ class Configurator:
             "reloaded": False,
             "running": False,
             "enabled": None,
+            "previous_kept": False,
+            "oauth_proxy": os.path.isdir(OAUTH_PROXY),
             "version": None,
             "missing_packages": self.missing_packages,
+            **NO_EXAMINATION,
         }
 
     def configure(self, change: bool) -> t.Dict[str, t.Any]:
@@ -86,16 +128,23 @@ class Configurator:
         version = ""
         defaults: t.Dict[str, str] = {}
         if self._installed:
-            version, defaults = self._host.version_and_defaults(self._request.list_parameters())
-        lock = self._own.locked() if change and (self._request.wants_anything() or self._own.exists()) else contextlib.nullcontext()
+            if self._request.wants_anything():
+                self._host.check_is_instance()
+            version, defaults = self._host.version_and_defaults([*self._request.list_parameters(), *NEED_RESTART])
+        lock = self._own.locked() if change and self._may_change() else contextlib.nullcontext()
         with lock:
             live, unfinished = self._read_live()
+            if self._revert:
+                self._files = self._own.files(self._kept(live).generation)
             plan = self._plan(live, version, defaults)
             changed = plan.changes() or unfinished
             told = changed and plan.action != NOTHING and self._installed
-            diff = make_diff(plan, self._own, self._files, self._request.secret_tables)
+            diff = make_diff(plan, self._own, self._files, self._files if self._revert else self._request.secret_tables)
+            facts = NO_EXAMINATION
             if changed and change:
-                told = Transaction(self._directory, self._own, self._host, plan).run(self._files, self._request, unfinished, check=self._installed)
+                transaction = Transaction(self._directory, self._own, self._host, plan, self._conduct)
+                told = transaction.run(self._files, self._request, unfinished, check=self._installed)
+                facts = transaction.facts
         running = self._installed and self._host.running()
         told = told and (change or running)
         return {
@@ -105,42 +154,67 @@ class Configurator:
             "reloaded": told,
             "running": running and not (told and plan.action == STOP),
             "enabled": self._host.enabled() if self._installed else None,
+            "previous_kept": plan.state.previous is not None,
+            "oauth_proxy": os.path.isdir(OAUTH_PROXY),
             "version": version or None,
             "missing_packages": self.missing_packages,
+            **facts,
         }
+
+    def _may_change(self) -> bool:
+        return self._request.wants_anything() or self._own.exists() or PREFIX in (read_text(os.path.join(self._directory, MAIN)) or "")
 
     def _read_live(self) -> t.Tuple[Live, bool]:
         """Return the configuration in place, and whether a change of it was killed before its end."""
-        main, master = (_text(os.path.join(self._directory, name)) for name in (MAIN, MASTER))
+        main, master = (read_text(os.path.join(self._directory, name)) for name in (MAIN, MASTER))
         if master is None and self._installed and self._request.services:
             raise PostfixError(f"There is no {MASTER} in {self._directory}; the postfix package brings it, install that again")
         state, journal = self._own.state(), self._own.journal()
+        good, owed = state.alone(), NOTHING
         if journal is not None:
-            state = recovered(state, journal, main, master)
+            state, owed = recovered(state, journal, main, master), journal.action
+            good = journal.before if self._own.has(journal.before) else state.alone()
         remains = state == State() and self._own.exists() and not self._request.wants_anything()
-        return Live(main, master, state), journal is not None or remains
+        return Live(main, master, state, good, owed), journal is not None or remains or self._own.has_begun()
 
     def _plan(self, live: Live, version: str, defaults: t.Mapping[str, str]) -> Plan:
+        if self._revert:
+            kept = self._kept(live)
+            return make_plan(live, as_wanted(kept), kept.generation, kept.initial, defaults)
+        plan = self._plan_of_request(live, version, defaults)
+        return plan._replace(state=plan.state._replace(previous=self._previous(live, plan.state)))
+
+    def _kept(self, live: Live) -> State:
+        """The configuration to go back to; the one that is set where none is kept. Raises PostfixError where it is not complete."""
+        kept = live.state.previous if live.state.previous is not None else live.state
+        if not self._own.has(kept):
+            raise PostfixError(f"The tables of the configuration to go back to are no longer in {self._own.path}; set it with state=present")
+        return kept
+
+    def _previous(self, live: Live, new: State) -> t.Optional[State]:
+        """The configuration to keep, which is the last one that is known to work and is not ``new`` itself."""
+        if not self._conduct.keep_previous or new == State():
+            return None
+        return live.state.previous if new == live.good else live.good
+
+    def _plan_of_request(self, live: Live, version: str, defaults: t.Mapping[str, str]) -> Plan:
         generation = live.state.generation
         if not self._own.holds(generation, self._files):
             generation = max([generation, *self._own.generations()]) + 1 if self._files else 0
         values = {name: f"{self._request.type_of(name)}:{self._own.table_path(generation, name)}" for name in self._request.tables}
-        values[CA_BUNDLE] = self._own.table_path(generation, BUNDLE_FILE) if BUNDLE_FILE in self._files else self._bundle
+        values[CA_BUNDLE] = self._bundle
+        values.update({placeholder: self._own.table_path(generation, name) for placeholder, name in self._request.bundles().items()})
         values[SMTP_CHROOT] = _smtp_chroot(live.master) or self._platform.default_chroot()
         values[COMPATIBILITY_LEVEL] = compatibility_level(version)
         initial = bool(self._request.initial_parameters) and self._is_unconfigured(live)
-        return make_plan(live, self._request.resolved(values, initial), generation, initial, defaults)
+        wanted = self._request.resolved(values, initial or self._request.exclusive)
+        return make_plan(live, wanted, generation, initial, defaults)
 
     def _is_unconfigured(self, live: Live) -> bool:
         """Whether main.cf is nobody's work: absent, as an RPM brought it, or made so by an earlier run."""
         if live.main is None or live.state.initial:
             return True
         return live.state == State() and self._host.is_as_packaged(os.path.join(self._directory, MAIN))
-
-
-def _text(path: str) -> t.Optional[str]:
-    content = read_file(path)
-    return None if content is None else content.decode("utf-8", "surrogateescape")
 
 
 def _smtp_chroot(master: t.Optional[str]) -> t.Optional[str]:

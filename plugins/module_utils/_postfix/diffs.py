@@ -9,15 +9,18 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 import typing as t
 
-from ansible_collections.outpost.smtp.plugins.module_utils._postfix.configtext import main_cf_key, parse
-from ansible_collections.outpost.smtp.plugins.module_utils._postfix.directory import OwnDirectory, TableFile
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix import built_maps
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.configtext import main_cf_key, parse, split_lines
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.directory import OwnDirectory, TableFile, map_types
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.files import read_file
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.plan import MAIN, MASTER, Plan
-from ansible_collections.outpost.smtp.plugins.module_utils._postfix.request import BUNDLE_FILE
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.request import BUNDLE_SUFFIX
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.set_aside import PREFIX, commented, restored
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.tables import MASK, masked_table
 
 #: Where an administrator's password can stand in main.cf or master.cf itself: static: and inline: credentials, which any
@@ -28,7 +31,11 @@ _SECRET = re.compile(r"((?:static|inline):(?=\s*\{|[^\s,]*[:=])|(?:_bind_pw|_pas
 
 def masked_config(text: str) -> str:
     """Return the text of main.cf or master.cf with an administrator's passwords masked. Commented out they still are passwords."""
-    return "".join(_masked(raw) for raw in _stretches(text))
+    masked: t.List[str] = []
+    for aside, lines in itertools.groupby(split_lines(text), key=lambda line: line.startswith(PREFIX)):
+        part = "".join(lines)
+        masked += [commented(_masked(chunk.raw)) for chunk in parse(restored(part), main_cf_key)] if aside else map(_masked, _stretches(part))
+    return "".join(masked)
 
 
 def _stretches(text: str) -> t.Iterator[str]:
@@ -71,18 +78,33 @@ def make_diff(plan: Plan, own: OwnDirectory, files: t.Mapping[str, TableFile], s
         after_path = own.table_path(plan.state.generation, name)
         before_path = own.table_path(plan.live.state.generation, name) if name in old else after_path
         diff.append(_entry(before_path, after_path if name in files else before_path, *shown))
+    return diff + _diff_of_maps(plan, own, files)
+
+
+def _diff_of_maps(plan: Plan, own: OwnDirectory, files: t.Mapping[str, TableFile]) -> t.List[t.Dict[str, str]]:
+    """The maps that come, go, or were not as they had been built. What is in a map stands in the diff of its text."""
+    before = built_maps.described(os.path.join(own.path, str(plan.live.state.generation)))
+    after = {built_maps.file_name(table, map_type): built_maps.as_built(table) for table, map_type in map_types(files).items()}
+    diff = []
+    for name in sorted({*before, *after}):
+        if before.get(name) != after.get(name):
+            old, new = (own.table_path(state.generation, name) for state in (plan.live.state, plan.state))
+            headers = (old if name in before else new, new if name in after else old)
+            diff.append(_entry(*headers, before.get(name, ""), after.get(name, "")))
     return diff
 
 
 def _files_of(own: OwnDirectory, generation: int) -> t.Dict[str, bytes]:
+    """The texts of a generation."""
     directory = os.path.join(own.path, str(generation))
     names = os.listdir(directory) if generation and os.path.isdir(directory) else []
-    return {name: read_file(os.path.join(directory, name)) or b"" for name in names}
+    texts = [name for name in names if "." not in name or name.endswith(BUNDLE_SUFFIX)]
+    return {name: read_file(os.path.join(directory, name)) or b"" for name in texts}
 
 
 def _shown(name: str, before: t.Optional[bytes], after: t.Optional[bytes], secret: bool) -> t.Tuple[str, str]:
     first, second = ((content or b"").decode("utf-8", "replace") for content in (before, after))
-    if name == BUNDLE_FILE:
+    if name.endswith(BUNDLE_SUFFIX):
         return _bundle(first), _bundle(second)
     return (masked_table(first, None), masked_table(second, first)) if secret else (first, second)
 

@@ -53,16 +53,18 @@ def relays(
             raise PostfixError(f"{argv[0]} was not started: there is no time left")
         return run_program(argv, stdin, timeout=deadline.remaining())
 
-    reader = _Reader(config_directory, run or run_until_deadline, platform or Platform(), deadline)
+    run = run or run_until_deadline
+    reader = Reader(settings.read(config_directory, run), Maps(config_directory, run), platform or Platform(), deadline)
     return [relay for way in reader.ways(senders, recipients) for relay in reader.relays_of(way)]
 
 
-class _Reader:
-    """One look at an instance."""
+class Reader:
+    """One look at an instance. Without ``ask_dns``, a next hop that is not in brackets is taken for the name of its server."""
 
-    def __init__(self, config_directory: str, run: Run, platform: Platform, deadline: Deadline) -> None:
-        self._settings: Settings = settings.read(config_directory, run)
-        self._maps = Maps(config_directory, run)
+    def __init__(self, found: Settings, maps: Maps, platform: Platform, deadline: Deadline, ask_dns: bool = True) -> None:
+        self._settings = found
+        self._maps = maps
+        self._ask_dns = ask_dns
         self._router = Router(self._settings, self._maps)
         self._plugins = sasl_lookup.installed(platform)
         self._deadline = deadline
@@ -96,20 +98,37 @@ class _Reader:
     def _parameters(self, transport: str) -> Parameters:
         return self._settings.of_service(transport)
 
-    def relays_of(self, way: Way) -> t.List[EffectiveRelay]:
-        """The servers of one way, in the order in which Postfix tries them."""
+    def relays_of(self, way: Way, passed: t.Tuple[str, ...] = ()) -> t.List[EffectiveRelay]:
+        """The servers of one way, in the order in which Postfix tries them. *passed* are the transports that it went through before."""
         no_relay = self._no_relay(way)
         if no_relay:
             relay = self._new(way)
-            relay.problems.append(Problem("postfix_no_relay", no_relay))
+            relay.problems.append(Problem("postfix_no_relay", no_relay, "lint_transport_missing" if relay.service is None else ""))
             return [relay]
         texts = split_list(way.nexthop)
-        fallbacks = self._parameters(way.transport).names("smtp_fallback_relay")
         found = [relay for text in texts for relay in self._servers(way, text)]
-        for relay in [relay for text in fallbacks for relay in self._servers(way, text)]:
-            relay.fallback = True
-            found.append(relay)
+        for text in self._parameters(way.transport).names("smtp_fallback_relay"):
+            behind = self._behind(way, text)
+            # A transport that comes again would lead round and round.
+            if behind and behind.transport in passed:
+                continue
+            servers = self.relays_of(behind, (*passed, way.transport)) if behind else self._servers(way, text)
+            for relay in servers:
+                relay.fallback = relay.fallback or behind is None
+            found += servers
         return found
+
+    def _behind(self, way: Way, text: str) -> t.Optional[Way]:
+        """What a next hop leads to that is a server of this instance and hands its mail to another transport; else None."""
+        try:
+            destination = nexthop.parse(text, "")
+        except nexthop.NextHopError:
+            return None
+        service = self._settings.server(destination.host, int(destination.service)) if destination.service.isdigit() else None
+        if service is None or service.command != "smtpd":
+            return None
+        transport, _colon, onward = self._settings.of(service).get("content_filter").partition(":")
+        return way._replace(transport=transport, nexthop=onward, chosen_by=(*way.chosen_by, "content_filter")) if onward else None
 
     def _no_relay(self, way: Way) -> str:
         """Why nothing can be tested of a way; empty if it can."""
@@ -152,7 +171,7 @@ class _Reader:
         except nexthop.NextHopError as error:
             relay = self._new(way, text)
             relay.crash = str(error)
-            relay.problems.append(Problem("postfix_port_name", str(error)))
+            relay.problems.append(Problem("postfix_port_name", str(error), "lint_port_unknown"))
             return [relay]
         found = []
         for host, its_port in self._hosts(destination, port, parameters):
@@ -165,7 +184,7 @@ class _Reader:
     def _hosts(self, destination: Destination, port: int, parameters: Parameters) -> t.List[t.Tuple[str, int]]:
         """Where smtp(8) connects to: the host itself in brackets, else what SRV (Postfix 3.8) or MX records say."""
         no_dns = parameters.flag("disable_dns_lookups") or parameters.get("smtp_dns_support_level").lower() == "disabled"
-        if destination.direct or no_dns:
+        if destination.direct or no_dns or not self._ask_dns:
             return [(destination.host, port)]
         hosts: t.List[t.Tuple[str, int]] = []
         try:
@@ -194,7 +213,8 @@ class _Reader:
 
     def _unresolvable(self, relay: EffectiveRelay) -> str:
         """Why smtp(8) finds no address where this host does: it asks DNS only, if it is not told otherwise (smtp_host_lookup)."""
-        if "native" in relay.parameters.names("smtp_host_lookup") or not local_files.is_in_hosts_file(relay.host):
+        native = "native" in relay.parameters.names("smtp_host_lookup")
+        if native or not self._ask_dns or not local_files.is_in_hosts_file(relay.host):
             return ""
         try:
             answers = [dns.query(relay.host, rdtype, self._deadline) for rdtype in (dns.A, dns.AAAA)]

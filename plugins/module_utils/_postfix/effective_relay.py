@@ -13,12 +13,14 @@ import typing as t
 from dataclasses import dataclass, field
 
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix import tls_policy
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.configtext import split_list
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.local_files import TlsFiles
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.routing import Way
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.sasl_lookup import Credential, Lookup, Mechanisms
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.settings import Parameters, Service
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.tls_policy import Policy
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.endpoint import UNSET, Endpoint
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.relay_login import PASSWORD_MECHANISMS
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.run_options import EHLO_NAME
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{2}(:?[0-9a-f]{2}){31}\Z", re.IGNORECASE)
@@ -26,10 +28,12 @@ _DIGEST = "sha256"
 
 
 class Problem(t.NamedTuple):
-    """Something that is wrong whatever the server does: a code of the catalogue of diagnoses, and what was found."""
+    """Something that is wrong whatever the server does: a code of the catalogue of diagnoses, what was found, and the more
+    particular code that the linter has for it."""
 
     code: str
     text: str
+    lint: str
 
 
 @dataclass
@@ -88,6 +92,11 @@ class EffectiveRelay:
         return self.login_enabled or self.credential is not None
 
     @property
+    def kept_without_address(self) -> bool:
+        """Whether Postfix keeps mail for a relay whose name has no address (4.3.5); it returns all other mail at once (5.4.4)."""
+        return self.fallback or split_list(self.way.nexthop)[:1] == [self.parameters.get("relayhost")]
+
+    @property
     def credential(self) -> t.Optional[Credential]:
         return self.lookup.credential
 
@@ -139,7 +148,7 @@ class EffectiveRelay:
     def _mechanism(self) -> str:
         """The one that a filter with a single name leaves; else the test takes the strongest, as Cyrus SASL does."""
         names = self.mechanisms.filter
-        return names[0].lower() if len(names) == 1 and names[0].lower() in ("plain", "login", "cram-md5", "digest-md5") else "auto"
+        return names[0].lower() if len(names) == 1 and names[0].lower() in PASSWORD_MECHANISMS else "auto"
 
     def _trust(self) -> t.Dict[str, t.Any]:
         policy, files = self.policy, self.tls_files
@@ -151,7 +160,7 @@ class EffectiveRelay:
         if policy is None:
             return found
         found["minimum_tls"] = tls_policy.minimum_version(policy.protocols)
-        found["server_name"] = policy.server_name or self._name_to_check()
+        found["server_name"] = self._name_to_send() or self._name_to_check()
         found["dane"] = policy.level in (tls_policy.DANE, tls_policy.DANE_ONLY)
         if policy.level == tls_policy.FINGERPRINT:
             found["fingerprints"] = tuple(self.fingerprints())
@@ -168,8 +177,13 @@ class EffectiveRelay:
         At a level that looks at no names, whoever forges it has a certificate for the host that he named.
         """
         below = self.host == self.nexthop_host or self.host.endswith(f".{self.nexthop_host}")
-        named = bool(self.policy and self.policy.server_name) or self._name_to_check() is not None
+        named = self._name_to_send() is not None or self._name_to_check() is not None
         return below or named or self.level == tls_policy.FINGERPRINT
+
+    def _name_to_send(self) -> t.Optional[str]:
+        """The name for TLS, None for the host itself: of smtp_tls_servername, which knows two placeholders (TLS_README)."""
+        name = self.policy.server_name if self.policy else ""
+        return {"": None, "hostname": None, "nexthop": self.nexthop_host}.get(name, name)
 
     def _name_to_check(self) -> t.Optional[str]:
         """None for the host itself, which is what the test looks for if nothing else is said."""
@@ -219,7 +233,7 @@ class EffectiveRelay:
             "helo_name": self.parameters.get("smtp_helo_name") or None,
             "family": self.family,
             "source_address": self.source_address,
-            "problems": [problem._asdict() for problem in self.problems],
+            "problems": [{"code": problem.code, "text": problem.text} for problem in self.problems],
             "notes": list(self.notes),
             "not_followed": list(self.unclear),
         }

@@ -142,6 +142,12 @@ def _obstacle(kind: socket.AddressFamily, address: str) -> str:
     return ""
 
 
+def is_own_address(address: str) -> bool:
+    """Whether this host has an address; also where it has none of that family at all, which Postfix takes into account."""
+    kind = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return _obstacle(kind, address) != os.strerror(errno.EADDRNOTAVAIL)
+
+
 def families(parameters: Parameters) -> str:
     """Which addresses ``inet_protocols`` leaves, as ``any``, ``ipv4`` or ``ipv6``."""
     protocols = {name.lower() for name in parameters.names("inet_protocols")}
@@ -152,18 +158,31 @@ def families(parameters: Parameters) -> str:
 
 def resolver_of_chroot(root: str) -> str:
     """What is wrong with the chroot's copy of resolv.conf, empty if nothing is."""
-    outside, inside = _content("/etc/resolv.conf"), _content(os.path.join(root, "etc/resolv.conf"))
+    return fault_of_copy(root, "resolv.conf")
+
+
+def fault_of_copy(root: str, name: str) -> str:
+    """What is wrong with the chroot's copy of a file in /etc, empty if nothing is."""
+    outside, inside = _content(f"/etc/{name}"), _content(os.path.join(root, "etc", name))
+    if inside is None and name == "resolv.conf":
+        return f"{root}/etc/{name} does not exist, so Postfix asks a name server on this host"
+    if outside is None or inside == outside:
+        return ""
     if inside is None:
-        return f"{root}/etc/resolv.conf does not exist, so Postfix asks a name server on this host"
-    if outside is not None and inside != outside:
-        return f"{root}/etc/resolv.conf differs from /etc/resolv.conf; 'postfix reload' does not copy it, a restart does on Debian"
-    return ""
+        return f"{root}/etc/{name} does not exist, and that is where Postfix looks for it"
+    return f"{root}/etc/{name} differs from /etc/{name}; 'postfix reload' does not copy it, a restart does on Debian"
 
 
 def is_in_hosts_file(host: str, path: str = "/etc/hosts") -> bool:
     """Whether hosts(5) has an address for a name."""
-    lines = (_content(path) or b"").decode("utf-8", "replace").split("\n")
-    return any(host.lower() in (name.lower() for name in line.partition("#")[0].split()[1:]) for line in lines)
+    return bool(addresses_in_hosts_file(host, path))
+
+
+def addresses_in_hosts_file(host: str, path: str = "/etc/hosts") -> t.List[str]:
+    """The addresses that hosts(5) has for a name."""
+    lines = [line.partition("#")[0].split() for line in (_content(path) or b"").decode("utf-8", "replace").split("\n")]
+    named = [words[0] for words in lines if host.lower() in (name.lower() for name in words[1:])]
+    return [address for address in named if _is_address(socket.AF_INET, address) or _is_address(socket.AF_INET6, address)]
 
 
 def _content(path: str) -> t.Optional[bytes]:

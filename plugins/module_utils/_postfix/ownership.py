@@ -44,12 +44,21 @@ def own(document: Document, owned: Ownership, desired: t.Mapping[str, Owned], fi
             continue
         if not same_entry(live, wanted.raw):
             in_place[key] = wanted.raw
-        previous = before.previous if before is not None and before.previous is not None else live
+        previous = live if before is None else _previous(key, wanted, before, live)
         remembered[key] = wanted._replace(previous=_administrators(key, wanted, previous))
     for key, before in owned.items():
         if key not in desired and key in outside:
             in_place.update(_taken_back(key, before, outside[key]))
     return document.edited(in_place, block, final_newline), remembered
+
+
+def _previous(key: str, wanted: Owned, before: Owned, live: str) -> str:
+    """The administrator's entry in whose place ours stands, or comes to stand."""
+    if before.previous is None:
+        return live
+    if before.appended is not None and wanted.appended is None:  # all of it becomes ours, so this is the last look at their part
+        return _taken_back(key, before, live).get(key) or before.previous
+    return before.previous
 
 
 def _administrators(key: str, wanted: Owned, previous: str) -> str:

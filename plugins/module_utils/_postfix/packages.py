@@ -14,15 +14,52 @@ import re
 import shutil
 import typing as t
 
-POSTFIX, SASL, CA = "postfix", "sasl", "ca"
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.errors import PostfixError
 
-#: Package names by family of distributions. Sources: the package databases of each; shared by all releases still alive.
+#: What a configuration may need, beside the SASL mechanisms and the types of maps, which are called as Postfix calls them.
+POSTFIX, CA = "postfix", "ca"
+
+#: Package names by family of distributions, and by what they bring; shared by all releases still alive. Sources: the
+#: package databases of each. A type of map that is not named here comes with postfix itself or is not to be had.
 PACKAGES: t.Dict[str, t.Dict[str, t.Tuple[str, ...]]] = {
-    "debian": {POSTFIX: ("postfix",), SASL: ("libsasl2-modules",), CA: ("ca-certificates",)},
-    "redhat": {POSTFIX: ("postfix",), SASL: ("cyrus-sasl-plain",), CA: ("ca-certificates",)},
-    "suse": {POSTFIX: ("postfix",), SASL: ("cyrus-sasl-plain",), CA: ("ca-certificates", "ca-certificates-mozilla")},
-    "alpine": {POSTFIX: ("postfix",), SASL: ("cyrus-sasl", "cyrus-sasl-login"), CA: ("ca-certificates",)},
+    "debian": {
+        POSTFIX: ("postfix",),
+        CA: ("ca-certificates",),
+        **dict.fromkeys(("plain", "login", "crammd5", "digestmd5", "scram"), ("libsasl2-modules",)),
+        "lmdb": ("postfix-lmdb",),
+        "cdb": ("postfix-cdb",),
+    },
+    "redhat": {
+        POSTFIX: ("postfix",),
+        CA: ("ca-certificates",),
+        **dict.fromkeys(("plain", "login"), ("cyrus-sasl-plain",)),
+        **dict.fromkeys(("crammd5", "digestmd5"), ("cyrus-sasl-md5",)),
+        "scram": ("cyrus-sasl-scram",),
+        "lmdb": ("postfix-lmdb",),
+        "cdb": ("postfix-cdb",),
+    },
+    "suse": {
+        POSTFIX: ("postfix",),
+        CA: ("ca-certificates", "ca-certificates-mozilla"),
+        **dict.fromkeys(("plain", "login"), ("cyrus-sasl-plain",)),
+        "crammd5": ("cyrus-sasl-crammd5",),
+        "digestmd5": ("cyrus-sasl-digestmd5",),
+        "scram": ("cyrus-sasl-scram",),
+        "lmdb": ("postfix-bdb-lmdb",),  # postfix has it built in; it can be missing beside the other Postfix, postfix-bdb
+    },
+    "alpine": {
+        POSTFIX: ("postfix",),
+        CA: ("ca-certificates",),
+        "plain": ("cyrus-sasl",),
+        "login": ("cyrus-sasl-login",),
+        "crammd5": ("cyrus-sasl-crammd5",),
+        "digestmd5": ("cyrus-sasl-digestmd5",),
+        "scram": ("cyrus-sasl-scram",),
+        "lmdb": ("postfix-lmdb",),
+    },
 }
+#: Types of maps that the postfix package of some release of the family brings itself.
+_WITH_POSTFIX = {"debian": ("hash",), "redhat": ("hash",), "suse": ("lmdb",)}
 _FAMILIES = {
     "debian": "debian",
     "ubuntu": "debian",
@@ -42,6 +79,9 @@ CA_BUNDLES = {
     "suse": ("/etc/ssl/ca-bundle.pem", "/var/lib/ca-certificates/ca-bundle.pem"),
     "alpine": ("/etc/ssl/certs/ca-certificates.crt",),
 }
+#: SASL mechanisms that a configuration can need a plug-in for; EXTERNAL is in Cyrus SASL's library itself.
+SASL_MECHANISMS = ("plain", "login", "cram-md5", "digest-md5", "scram-sha-1", "scram-sha-256")
+EXTERNAL = "external"
 _PLUGIN_DIRECTORIES = ("usr/lib/*/sasl2", "usr/lib64/sasl2", "usr/lib/sasl2")
 _PROGRAM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 
@@ -49,6 +89,11 @@ _PROGRAM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 def find_program(name: str) -> t.Optional[str]:
     """Return the path of a program; Postfix's are in sbin, which a login by SSH may not have in its PATH."""
     return shutil.which(name, path=_PROGRAM_PATH)
+
+
+def plugin_of(mechanism: str) -> str:
+    """What Cyrus SASL calls the plug-in of a mechanism: like it, without hyphens; one has all of SCRAM."""
+    return mechanism.lower().split("-sha-")[0].replace("-", "")
 
 
 class Platform:
@@ -72,15 +117,35 @@ class Platform:
         return any(os.access(os.path.join(self.root, directory.lstrip("/"), name), os.X_OK) for directory in _PROGRAM_PATH.split(":"))
 
     def package_names(self, needs: t.Iterable[str]) -> t.List[str]:
-        """Return the packages that meet ``needs``; where the system is unknown, names that say what is meant."""
-        plain: t.Dict[str, t.Tuple[str, ...]] = {POSTFIX: ("postfix",), SASL: ("cyrus-sasl-plain",), CA: ("ca-certificates",)}
-        table = PACKAGES.get(self.family or "", plain)
-        return [name for need in needs for name in table[need]]
+        """Return the packages that meet ``needs``, each once. Where the system is unknown, names that say what is meant."""
+        table = PACKAGES.get(self.family or "", PACKAGES["redhat"])
+        found = [name for need in needs for name in table.get(need, (f"postfix-{need}",))]
+        return list(dict.fromkeys(found))
+
+    def missing_plugins(self, mechanisms: t.Iterable[str]) -> t.List[str]:
+        """Return the plug-ins of Cyrus SASL that have to be installed for ``mechanisms``.
+
+        Raises PostfixError for one that this release has not: its package is there, and brings others only.
+        """
+        missing = [mechanism for mechanism in mechanisms if mechanism != EXTERNAL and not self.has_sasl_mechanism(mechanism)]
+        table = PACKAGES.get(self.family or "", {})
+        for mechanism in missing:
+            package = table.get(plugin_of(mechanism))
+            if any(table[plugin_of(other)] == package and self.has_sasl_mechanism(other) for other in SASL_MECHANISMS if package):
+                raise PostfixError(f"sasl_mechanisms: Cyrus SASL of this host has no {mechanism}; choose another mechanism, or auto")
+        return list(dict.fromkeys(map(plugin_of, missing)))
 
     def has_sasl_mechanism(self, mechanism: str) -> bool:
         """Whether Cyrus SASL's client plug-in for ``mechanism`` is there; without it: "No worthy mechs found"."""
-        library = f"lib{mechanism.lower()}.so*"
+        library = f"lib{plugin_of(mechanism)}.so*"
         return any(glob.glob(os.path.join(self.root, directory, library)) for directory in _PLUGIN_DIRECTORIES)
+
+    def map_packages(self, map_type: str) -> t.Optional[t.Tuple[str, ...]]:
+        """The packages of a type of map beside postfix itself, maybe none; None where this family has no such type."""
+        table = PACKAGES.get(self.family or "")
+        if table is None or map_type in _WITH_POSTFIX.get(self.family or "", ()):
+            return ()
+        return table.get(map_type)
 
     def ca_bundle(self) -> t.Optional[str]:
         """Return the file with the system's certificates, or None when there is none."""

@@ -22,12 +22,17 @@ from ansible_collections.outpost.smtp.plugins.module_utils._postfix.configtext i
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.directory import NAME, State
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.ownership import Owned, Ownership, own, without
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.request import Resolved
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.set_aside import restored, set_aside
 
 MAIN, MASTER = "main.cf", "master.cf"
 NOTHING, RELOAD, RESTART, STOP = "nothing", "reload", "restart", "stop"
 
-#: Parameters that master(8) reads only when it starts (postconf(5)).
-_NEED_RESTART = ("inet_interfaces", "inet_protocols")
+#: Parameters that master(8) reads only when it starts: their sections in postconf(5) say to stop and start Postfix.
+#: Every other one is read again at a reload, by master(8) itself or by the processes that replace the old ones (postfix(1)).
+NEED_RESTART = ("inet_interfaces", "inet_protocols")
+
+#: Files by name with their new text; None: the file goes.
+Writes = t.List[t.Tuple[str, t.Optional[str]]]
 
 
 class Live(t.NamedTuple):
@@ -36,6 +41,8 @@ class Live(t.NamedTuple):
     main: t.Optional[str]  #: text of main.cf; None: there is none
     master: t.Optional[str]
     state: State
+    good: State = State()  #: the last state known to work; another than ``state`` only after a run that was killed
+    owed: str = NOTHING  #: what a killed run may have left to tell Postfix
 
 
 class Plan(t.NamedTuple):
@@ -45,9 +52,9 @@ class Plan(t.NamedTuple):
     main: t.Optional[str]  #: the new text; None: main.cf goes, for it was ours
     master: str
     state: State
-    before_action: t.List[t.Tuple[str, str]]  #: files to write, in this order; the first main.cf is the commit point
+    before_action: Writes  #: files to write, in this order; the first main.cf is the commit point
     action: str  #: what Postfix then needs: NOTHING, RELOAD, RESTART or STOP
-    after_action: t.List[t.Tuple[str, t.Optional[str]]]
+    after_action: Writes
 
     def changes(self) -> bool:
         return (self.main, self.master, self.state) != (self.live.main, self.live.master or "", self.live.state)
@@ -58,19 +65,28 @@ class Plan(t.NamedTuple):
         return sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
 
 
+def as_wanted(state: State) -> Resolved:
+    """What an earlier run wanted, to want it again."""
+    assigned = {name: entry.raw for name, entry in state.parameters.items() if entry.appended is None}
+    appended = {name: entry.appended for name, entry in state.parameters.items() if entry.appended is not None}
+    return Resolved(assigned, appended, {key: entry.raw for key, entry in state.services.items()}, state.exclusive)
+
+
 def make_plan(live: Live, wanted: Resolved, generation: int, initial: bool, defaults: t.Mapping[str, str]) -> Plan:
     """Return the change that makes exactly ``wanted`` ours.
 
     ``defaults`` are the built-in values of the parameters that get something appended.
     """
     state = live.state
-    main, master = Document(live.main or "", main_cf_key), Document(live.master or "", master_cf_key)
+    main, master = Document(restored(live.main or ""), main_cf_key), Document(live.master or "", master_cf_key)
     unterminated = {
-        name: name in state.unterminated or bool(document.text) and not document.text.endswith("\n") and not document.in_block()
+        name: name in state.unterminated if document.ends_with_block() else bool(document.text) and not document.text.endswith("\n")
         for name, document in ((MAIN, main), (MASTER, master))
     }
     new_main, parameters = own(main, state.parameters, _wanted_parameters(main, state.parameters, wanted, defaults), not unterminated[MAIN])
     new_master, services = own(master, state.services, {key: Owned(raw) for key, raw in wanted.services.items()}, not unterminated[MASTER])
+    if wanted.exclusive:
+        new_main = set_aside(new_main, parameters, new_master.entries().values())
     created = state.created or live.main is None
     new_state = State(
         generation=generation,
@@ -79,20 +95,25 @@ def make_plan(live: Live, wanted: Resolved, generation: int, initial: bool, defa
         initial=initial,
         created=created and bool(parameters),
         unterminated=tuple(name for name in (MAIN, MASTER) if unterminated[name] and (parameters if name == MAIN else services)),
+        exclusive=wanted.exclusive,
     )
     main_text: t.Optional[str] = new_main.text
     if created and not new_main.text:
         main_text = None
-    before, after = _sequence(live, master, new_main, new_master, main_text)
-    return Plan(live, main_text, new_master.text, new_state, before, _action(live, main_text), after)
+    before, after = sequence(live, Live(main_text, new_master.text, new_state))
+    return Plan(live, main_text, new_master.text, new_state, before, _action(live, main_text, new_master.text, defaults), after)
 
 
 def _wanted_parameters(main: Document, owned: Ownership, wanted: Resolved, defaults: t.Mapping[str, str]) -> t.Dict[str, Owned]:
     parameters = {name: Owned(raw) for name, raw in wanted.assigned.items()}
     for name, addition in wanted.appended.items():
-        base = _administrators_part(name, main, owned.get(name), defaults.get(name, ""))
+        if wanted.exclusive:
+            base = _administrators_part(name, Document("", main_cf_key), None, defaults.get(name, ""))
+        else:
+            base = _administrators_part(name, main, owned.get(name), defaults.get(name, ""))
         ours = [part for part in split_list(addition) if part not in split_list(base)]
-        parameters[name] = Owned(f"{name} = {', '.join([base, *ours] if base else ours)}\n", appended=", ".join(ours))
+        raw = f"{name} = {', '.join([base, *ours] if base else ours)}\n"
+        parameters[name] = Owned(raw, appended=None if wanted.exclusive else ", ".join(ours))
     return parameters
 
 
@@ -103,9 +124,9 @@ def _administrators_part(name: str, main: Document, before: t.Optional[Owned], d
     as empty where main.cf does not set that one: naming it would only bring a warning.
     """
     live = main.outside().get(name)
+    if live is not None and before is not None and same_entry(live, before.raw):
+        live = before.previous
     if live is not None:
-        if before is not None and before.appended is None and same_entry(live, before.raw):
-            live = before.previous or ""  # all of it was ours
         ours = split_list(before.appended or "" if before is not None else "")
         value = parameter_value(live)
         return without(value, [part for part in split_list(value) if part in ours or f"/{NAME}/" in part])
@@ -113,44 +134,57 @@ def _administrators_part(name: str, main: Document, before: t.Optional[Owned], d
     return "" if default.lstrip("$") in pointed_to and pointed_to[0] not in main.entries() else default
 
 
-def _sequence(
-    live: Live, master: Document, new_main: Document, new_master: Document, main_text: t.Optional[str]
-) -> t.Tuple[t.List[t.Tuple[str, str]], t.List[t.Tuple[str, t.Optional[str]]]]:
+def sequence(live: Live, new: Live) -> t.Tuple[Writes, Writes]:
     """Return the files to write before and after Postfix is told, so that between any two writes all fits together.
 
     First master.cf gains the new services, while those in use stay as they are. Then main.cf switches to them, still
     with the parameters that services in use refer to. Then services change and go, Postfix is told, and such
     parameters go. When no service changes, all of that is one write of main.cf.
     """
-    ours = live.state.services
+    if (live.main, live.master or "") == (new.main, new.master or ""):
+        return [], []
+    main, master = Document(live.main or "", main_cf_key), Document(live.master or "", master_cf_key)
+    new_main, new_master = Document(new.main or "", main_cf_key), Document(new.master or "", master_cf_key)
     joined = {key: raw for key, raw in new_master.entries().items() if key not in master.entries()}
     union = master.edited({}, {**master.in_block(), **joined})
-    main = Document(live.main or "", main_cf_key)
-    needed = {name for key in ours for name in references(master.entries().get(key, ""))} if new_master.text != union.text else set()
+    changing = new_master.text != union.text
+    needed = {name for key in live.state.services for name in references(master.entries().get(key, ""))} if changing else set()
     kept = {name: raw for name, raw in main.entries().items() if name in needed and name not in new_main.entries()}
     bridge = new_main.edited({}, {**new_main.in_block(), **kept}) if kept else new_main
 
-    before: t.List[t.Tuple[str, str]] = []
+    before: Writes = []
     if joined:
         before.append((MASTER, union.text))
-    if bridge.text != (live.main or "") and (bridge.text or main_text is not None):
+    if bridge.text != main.text and (bridge.text or new.main is not None):
         before.append((MAIN, bridge.text))
-    if new_master.text != (union.text if joined else live.master or ""):
+    if new_master.text != (union.text if joined else master.text):
         before.append((MASTER, new_master.text))
-    after: t.List[t.Tuple[str, t.Optional[str]]] = []
+    after: Writes = []
     last_main = next((text for name, text in reversed(before) if name == MAIN), live.main)
-    if main_text != last_main:
-        after.append((MAIN, main_text))
+    if new.main != last_main:
+        after.append((MAIN, new.main))
     return before, after
 
 
-def _action(live: Live, main_text: t.Optional[str]) -> str:
-    if main_text is None:
+def _action(live: Live, main: t.Optional[str], master: str, defaults: t.Mapping[str, str]) -> str:
+    if main is None:
         return STOP if live.main is not None else NOTHING
-    before, after = _values(live.main), _values(main_text)
-    if live.main is not None and any(before.get(name) != after.get(name) for name in _NEED_RESTART):
+    if live.main is not None and (live.owed == RESTART or _read_at_start(live.main, defaults) != _read_at_start(main, defaults)):
         return RESTART
-    return RELOAD
+    return NOTHING if (main, master) == (live.main, live.master or "") and live.owed == NOTHING else RELOAD
+
+
+def _read_at_start(main: str, defaults: t.Mapping[str, str]) -> t.Dict[str, str]:
+    """The values of NEED_RESTART and of all parameters that these refer to."""
+    values = _values(main)
+    found: t.Dict[str, str] = {}
+    names = list(NEED_RESTART)
+    while names:
+        name = names.pop()
+        if name not in found:
+            found[name] = values.get(name, defaults.get(name, ""))
+            names += references(found[name])
+    return found
 
 
 def _values(main: t.Optional[str]) -> t.Dict[str, str]:

@@ -148,7 +148,7 @@ class _Delivery:
         if not relay.unresolvable and self._code not in _LACKS_ADDRESS:
             self._defer("4.4.3", f"the name of the relay can not be looked up now: {self._summary()}")
         why = relay.unresolvable or self._summary()
-        if relay.way.nexthop == relay.parameters.get("relayhost") or relay.fallback:
+        if relay.kept_without_address:
             self._defer("4.3.5", f"the relay has no address: {why}")
         raise _End(BOUNCES, _NO_ADDRESS, f"Postfix would return all mail to its senders at once, since the next hop is not in relayhost: {why}.")
 

@@ -20,11 +20,12 @@ from ansible_collections.outpost.smtp.plugins.module_utils._postfix.configtext i
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.directory import TableFile
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.errors import PostfixError
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.files import read_file
-from ansible_collections.outpost.smtp.plugins.module_utils._postfix.tables import TABLE_TYPES, TEXTHASH, check_table
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.host_secrets import Sources, with_host_secrets
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.tables import BUILT_TYPES, TABLE_TYPES, TEXTHASH, check_table
 
 #: Placeholders that stand for a fact of the host; every other ``@name@`` is a table.
 CA_BUNDLE, SMTP_CHROOT, COMPATIBILITY_LEVEL = "ca_bundle", "smtp_chroot", "compatibility_level"
-BUNDLE_FILE = "ca-bundle.pem"
+BUNDLE_SUFFIX = ".pem"
 
 _PLACEHOLDER = re.compile(r"@([a-z][a-z0-9_]*)@")
 
@@ -41,15 +42,19 @@ class Request:
         secret_tables: t.Optional[t.Mapping[str, str]] = None,
         table_types: t.Optional[t.Mapping[str, str]] = None,
         ca_files: t.Sequence[str] = (),
+        exclusive: bool = False,
+        secret_sources: t.Optional[Sources] = None,
+        table_type: str = TEXTHASH,
     ) -> None:
         """Raises PostfixError for the first thing that is wrong."""
+        self.exclusive = exclusive
         self.parameters, self.initial_parameters, self.services = parameters, initial_parameters, services
-        self.secret_tables = dict(secret_tables or {})
+        self.secret_tables = with_host_secrets(secret_tables or {}, secret_sources or {})
         self.tables = {**(tables or {}), **self.secret_tables}
-        self._types = dict(table_types or {})
+        self._types = {**dict.fromkeys(self.tables, table_type), **(table_types or {})}
         self.ca_files = list(ca_files)
         both = sorted(set(tables or {}) & set(self.secret_tables))
-        reserved = sorted({CA_BUNDLE, SMTP_CHROOT, COMPATIBILITY_LEVEL} & set(self.tables))
+        reserved = sorted({CA_BUNDLE, *self.bundles(), SMTP_CHROOT, COMPATIBILITY_LEVEL} & set(self.tables))
         if both or reserved:
             name = (both or reserved)[0]
             raise PostfixError(f"tables: {name!r} " + ("is given in 'secret_tables' too" if both else "stands for something else in placeholders"))
@@ -62,10 +67,22 @@ class Request:
         self.resolved({name: "x" for name in self._allowed()}, initial=True)  # finds every fault in the texts
 
     def type_of(self, table: str) -> str:
-        return self._types.get(table, TEXTHASH)
+        return self._types[table]
+
+    def built_types(self) -> t.List[str]:
+        """The types of tables of this call that Postfix may be without, each once."""
+        return sorted({self.type_of(name) for name in self.tables} & set(BUILT_TYPES))
 
     def _allowed(self) -> t.Set[str]:
-        return {CA_BUNDLE, SMTP_CHROOT, COMPATIBILITY_LEVEL, *self.tables}
+        return {CA_BUNDLE, *self.bundles(), SMTP_CHROOT, COMPATIBILITY_LEVEL, *self.tables}
+
+    def bundles(self) -> t.Dict[str, str]:
+        """The files with the system's certificates and those of one of ``ca_files`` each, by placeholder."""
+        return {f"{CA_BUNDLE}_{number}": f"ca-bundle-{number}{BUNDLE_SUFFIX}" for number in range(1, len(self.ca_files) + 1)}
+
+    def uses_certificates(self) -> bool:
+        """Whether the system's certificates are wanted, alone or together with others."""
+        return any(self.uses(name) for name in (CA_BUNDLE, *self.bundles()))
 
     def _check_placeholders(self) -> None:
         for option in ("parameters", "initial_parameters", "services"):
@@ -76,7 +93,7 @@ class Request:
                 raise PostfixError(f"{option}: @{unknown[0]}@ is neither a table of this call nor a known placeholder")
 
     def wants_anything(self) -> bool:
-        return bool(self.parameters.strip() or self.initial_parameters.strip() or self.services.strip() or self.tables)
+        return bool(self.exclusive or self.parameters.strip() or self.initial_parameters.strip() or self.services.strip() or self.tables)
 
     def list_parameters(self) -> t.List[str]:
         """The names of the parameters that something is appended to."""
@@ -100,17 +117,19 @@ class Request:
         if initial:
             assigned = {**{name: raw for name, raw in first.items() if name not in appended}, **assigned}
             appended = {**{name: value for name, value in first_appended.items() if name not in assigned}, **appended}
-        return Resolved(assigned, appended, services)
+        return Resolved(assigned, appended, services, self.exclusive)
 
     def files(self, system_bundle: t.Optional[str]) -> t.Dict[str, TableFile]:
-        """Return the files of a generation: the tables, and with ``ca_files`` a bundle of the system's and these."""
+        """Return the files of a generation: the tables, and those of :meth:`bundles` that are used."""
         files = {}
         for name, content in self.tables.items():
             text = content if content.endswith("\n") or not content else content + "\n"
-            files[name] = TableFile(text.encode("utf-8"), 0o600 if name in self.secret_tables else 0o644)
-        if self.ca_files and self.uses(CA_BUNDLE):
-            parts = [read_file(system_bundle) or b"" if system_bundle else b"", *(_certificates(path) for path in self.ca_files)]
-            files[BUNDLE_FILE] = TableFile(b"".join(part if part.endswith(b"\n") else part + b"\n" for part in parts if part), 0o644)
+            built = self.type_of(name) if self.type_of(name) in BUILT_TYPES else ""
+            files[name] = TableFile(text.encode("utf-8"), 0o600 if name in self.secret_tables else 0o644, built)
+        for (placeholder, name), path in zip(self.bundles().items(), self.ca_files):
+            if self.uses(placeholder):
+                parts = [read_file(system_bundle) or b"" if system_bundle else b"", _certificates(path)]
+                files[name] = TableFile(b"".join(part if part.endswith(b"\n") else part + b"\n" for part in parts if part), 0o644)
         return files
 
 
@@ -120,6 +139,7 @@ class Resolved(t.NamedTuple):
     assigned: t.Dict[str, str]  #: raw entries of main.cf by name
     appended: t.Dict[str, str]  #: what to add to list parameters, by name
     services: t.Dict[str, str]  #: raw entries of master.cf by name/type
+    exclusive: bool = False  #: whether the administrator's entries of main.cf are set aside
 
 
 def _without_comments(text: str) -> str:

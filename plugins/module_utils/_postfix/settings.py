@@ -19,6 +19,10 @@ from ansible_collections.outpost.smtp.plugins.module_utils._postfix.macros impor
 _COLUMNS = 8
 
 
+class Unreadable(PostfixError):
+    """A configuration that no program of Postfix can read."""
+
+
 class Service(t.NamedTuple):
     """One entry of master.cf: ``chroot`` as it is written (``y``, ``n`` or ``-``), the program, its ``-o`` parameters."""
 
@@ -66,9 +70,17 @@ class Settings:
         self.global_parameters = self.of(Service("", "-", "", {}))
         self.version = level(self.global_parameters.get("mail_version"))
 
+    def services(self) -> t.List[Service]:
+        """All entries of master.cf, servers and clients."""
+        return list(self._services.values())
+
     def service(self, name: str) -> t.Optional[Service]:
         """A service that the queue manager can deliver with, by its name in master.cf."""
         return self._services.get(f"{name}/unix")
+
+    def server(self, host: str, port: int) -> t.Optional[Service]:
+        """A service that listens on one address of this host alone."""
+        return self._services.get(f"{host}:{port}/inet") or self._services.get(f"[{host}]:{port}/inet")
 
     def of(self, service: Service) -> Parameters:
         return Parameters(self._main, service)
@@ -93,12 +105,18 @@ def read(config_directory: str, run: Run) -> Settings:
     return Settings(parameters, parse_services(master))
 
 
+def built_in(config_directory: str, run: Run) -> t.Dict[str, str]:
+    """The parameters that this Postfix has, with those for its services, and their defaults as they are built in."""
+    defaults = _postconf(config_directory, ["-d"], run)
+    return dict(_assignment(line) for line in defaults.split("\n") if "=" in line)
+
+
 def _postconf(config_directory: str, options: t.Sequence[str], run: Run) -> str:
     result = run(["postconf", "-c", config_directory, *options], "")
     if result.rc != 0:
         # What postconf quotes of main.cf may be a password, as in a broken "static:user:password".
         said = re.sub(r'"[^"\n]*"?', "...", complaint(result))
-        raise PostfixError(f"Postfix's configuration in {config_directory} can not be read: {said}")
+        raise Unreadable(f"Postfix's configuration in {config_directory} can not be read: {said}")
     return result.out
 
 

@@ -4,11 +4,12 @@
 
 # Private to this collection; may change without notice.
 
-"""Lookup tables that Postfix reads from their text: texthash and regexp.
+"""The text of lookup tables.
 
-A texthash table has one ``key value`` per line (postmap(1), "TABLE FILE FORMAT"), a regexp table has patterns
-(regexp_table(5)). Both types are built into every Postfix. They need no package, and no database file beside the text
-that could be stale or readable by others. smtp(8) and cleanup(8) read them as root before they enter the chroot.
+A table of type texthash, hash, lmdb or cdb has one ``key value`` per line (postmap(1), "TABLE FILE FORMAT"), a regexp
+table has patterns (regexp_table(5)). Postfix reads texthash and regexp from the text itself. Both are built into every
+Postfix and need no package. The text of the others is the source of a map that postmap(1) builds (built_maps.py).
+smtp(8) and cleanup(8) open all of them as root before they enter the chroot.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from ansible_collections.outpost.smtp.plugins.module_utils._postfix.errors impor
 MASK = "********"
 
 TEXTHASH, REGEXP = "texthash", "regexp"
-TABLE_TYPES = (TEXTHASH, REGEXP)
+#: The types that postmap(1) builds a file for, and how the name of this file ends.
+BUILT_TYPES = {"hash": ".db", "lmdb": ".lmdb", "cdb": ".cdb"}
+TABLE_TYPES = (TEXTHASH, REGEXP, *BUILT_TYPES)
 
 _TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 
@@ -35,12 +38,12 @@ def check_table(name: str, content: str, table_type: str) -> None:
     if not _TABLE_NAME.match(name):
         raise PostfixError(f"tables: {name!r} is no name for a table; use a-z, 0-9 and '_', starting with a letter")
     check_characters(content, f"table {name}")
-    if table_type == TEXTHASH:
+    if table_type != REGEXP:
         parse_table(name, content)
 
 
 def parse_table(name: str, content: str) -> t.Dict[str, str]:
-    """Return the entries of a texthash table. Raises PostfixError for anything that would not be read back unchanged."""
+    """Return the entries of a table with keys. Raises PostfixError for anything that would not be read back unchanged."""
     entries: t.Dict[str, str] = {}
     seen: t.Set[str] = set()
     for number, line in enumerate(content.split("\n"), 1):

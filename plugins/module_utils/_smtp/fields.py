@@ -12,6 +12,22 @@ import typing as t
 
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)\Z")
 _PORT = re.compile(r"[1-9][0-9]{0,4}\Z")
+_DIGITS = re.compile(r"(?:0|[1-9][0-9]{0,8})\Z")
+
+
+def credential_fault(value: str) -> t.Optional[str]:
+    """What keeps a text from surviving Postfix's tables and SASL unchanged (RFC 4616 section 2: no NUL), or None."""
+    if not value:
+        return "is empty; leave it out for a relay that asks for no login"
+    if any(ord(char) < 0x20 or ord(char) == 0x7F or char in "\x85\u2028\u2029\ufeff" for char in value):
+        return "holds a line break or another control character; after a lookup that adds a line break use | trim"
+    if value != value.strip():
+        return "starts or ends with a blank, which a lookup table can not hold"
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return "is not valid Unicode text"
+    return None
 
 
 class RelayError(ValueError):
@@ -71,6 +87,29 @@ class Fields:
             return bool(value)
         raise self.refuse(field, "must be true or false")
 
+    def plain(self, field: str) -> t.Optional[str]:
+        """The field as text, be it written as text or as a whole number in YAML, or None."""
+        value = self._given.get(field)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        return self.text(field)
+
+    def number(self, field: str, least: int, most: int) -> t.Optional[int]:
+        """The field as a whole number within these limits, or None."""
+        text = self.plain(field)
+        if text is None:
+            return None
+        if not _DIGITS.match(text) or not least <= int(text) <= most:
+            raise self.refuse(field, f"must be a whole number from {least} to {most}")
+        return int(text)
+
+    def mapping(self, field: str) -> t.Optional[t.Dict[str, t.Any]]:
+        """The field as a dictionary, or None."""
+        value = self._given.get(field)
+        if value is not None and not isinstance(value, dict):
+            raise self.refuse(field, "must be a dictionary")
+        return value
+
     def choice(self, field: str, choices: t.Sequence[str], default: str) -> str:
         value = self.text(field)
         if value is None:
@@ -124,20 +163,13 @@ class Fields:
         return int(port)
 
     def credential(self, field: str) -> t.Optional[str]:
-        """The text of a credential that survives Postfix's tables and SASL unchanged (RFC 4616 section 2: no NUL)."""
+        """The text of a credential, or None."""
         value = self.text(field)
         if value is None:
             return None
-        if not value:
-            raise self.refuse(field, "is empty; leave it out for a relay that asks for no login")
-        if any(ord(char) < 0x20 or ord(char) == 0x7F or char in "\x85\u2028\u2029" for char in value):
-            raise self.refuse(field, "holds a line break or another control character; after a lookup that adds a line break use | trim")
-        if value != value.strip():
-            raise self.refuse(field, "starts or ends with a blank, which a lookup table can not hold")
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError:
-            raise self.refuse(field, "is not valid Unicode text") from None
+        fault = credential_fault(value)
+        if fault:
+            raise self.refuse(field, fault)
         return value
 
     def path(self, field: str) -> t.Optional[str]:

@@ -196,6 +196,8 @@ class Probe:
 
     def _dialogue(self) -> None:
         client, seen = self._client, self._seen
+        if self._target["srv"]:
+            self._find_server()
         client.connect()
         if seen.mode != "implicit":
             self._expect_clear_text()
@@ -211,6 +213,14 @@ class Probe:
             permission.check(client, self._target["sender"], self._target["recipient"], self._answers)
             if self._target["recipient"] is None:
                 seen.notes.append(_ONLY_SENDER)
+
+    def _find_server(self) -> None:
+        """Test the best of the servers that the SRV records name."""
+        # Imported here, as in late.py: only a relay that is known by SRV records waits for it.
+        from ansible_collections.outpost.smtp.plugins.module_utils._smtp import relay, srv
+
+        srv.lead(self._client, relay.srv_service(self._target))
+        self._seen.host, self._seen.port = self._client.host, self._client.port
 
     def _expect_clear_text(self) -> None:
         """A TLS server stays silent until it is spoken to: look for one before waiting for the rest of the deadline."""

@@ -15,18 +15,34 @@ from __future__ import annotations
 import re
 import typing as t
 
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import relay_limits, relay_login, relay_trust
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.fields import Fields, RelayError
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.route import FAMILIES
 
 IMPLICIT, STARTTLS, NONE = "implicit", "starttls", "none"
 TLS_MODES = (IMPLICIT, STARTTLS, NONE)
-MECHANISMS = ("auto", "plain", "login")
 
 #: The TLS mode that a well-known port stands for: RFC 8314 section 7.3 (465 is "submissions"), RFC 6409 section 3.1
 #: (587 is "submission"), RFC 5321 (25). 2525 is the alternative that providers offer where 25 is blocked.
 PORT_TLS = {465: IMPLICIT, 25: STARTTLS, 587: STARTTLS, 2525: STARTTLS}
 DEFAULT_PORT = {IMPLICIT: 465, STARTTLS: 587}
+#: The service whose SRV records are asked for: RFC 8314 section 5.1, RFC 6186 section 3.1.
+SRV_SERVICE = {IMPLICIT: "submissions", STARTTLS: "submission"}
 
-FIELDS = ("name", "host", "port", "tls", "username", "password", "mechanism", "ca_file")
+FIELDS = (
+    "name",
+    "host",
+    "port",
+    "tls",
+    "srv",
+    "family",
+    *relay_login.FIELDS,
+    *relay_trust.FIELDS,
+    *relay_limits.FIELDS,
+)
+
+#: All fields but the first four, which every relay has, as they are if they are not set.
+UNSET: t.Mapping[str, t.Any] = {"srv": False, "family": FAMILIES[0], **relay_login.UNSET, **relay_trust.UNSET, **relay_limits.UNSET}
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9_-]{0,30}[a-z0-9])?\Z")
 
@@ -43,11 +59,10 @@ def normalise_relays(relays: t.Any, variable: str = "outpost_smtp_relays") -> t.
         raise RelayError(variable, "is empty; give at least one relay")
     normalised: t.List[t.Dict[str, t.Any]] = []
     for index, entry in enumerate(relays):
-        relay = _normalise(entry, place_of(entry, variable, index))
+        place = place_of(entry, variable, index)
+        relay = _normalise(entry, place)
         for earlier in normalised:
-            if earlier["name"] == relay["name"]:
-                place = place_of(entry, variable, index)
-                raise RelayError(f"{place}.name", f"another relay is called {relay['name']!r} already; give each its own name")
+            _check_apart(earlier, relay, place)
         normalised.append(relay)
     return normalised
 
@@ -58,6 +73,11 @@ def place_of(entry: t.Any, variable: str, index: int) -> str:
     if isinstance(entry, dict):
         label = next((entry[key] for key in ("name", "host") if _printable(entry.get(key))), "")
     return f"{variable}[{index}]" + (f" ({label})" if label else "")
+
+
+def srv_service(relay: t.Mapping[str, t.Any]) -> str:
+    """The service of a normalised relay with ``srv``, as its SRV records call it."""
+    return SRV_SERVICE[relay["tls"]]
 
 
 def _printable(value: t.Any) -> bool:
@@ -71,17 +91,20 @@ def _normalise(entry: t.Any, place: str) -> t.Dict[str, t.Any]:
     fields.only(FIELDS, "a relay")
     host = fields.host()
     port, tls = _port_and_tls(fields)
-    username, password = fields.credential("username"), fields.credential("password")
-    _check_credentials(fields, username, password, tls)
+    trust = relay_trust.read(fields, with_tls=tls != NONE)
+    login = relay_login.read(fields)
+    if tls == NONE and relay_login.has_secret(login):
+        raise fields.refuse("tls", "'none' would send the password in clear text; use implicit or starttls")
     return {
         "name": _name(fields, host),
         "host": host,
         "port": port,
         "tls": tls,
-        "username": username,
-        "password": password,
-        "mechanism": fields.choice("mechanism", MECHANISMS, "auto"),
-        "ca_file": fields.path("ca_file"),
+        "srv": _srv(fields, host, port, tls),
+        "family": fields.choice("family", FAMILIES, FAMILIES[0]),
+        **login,
+        **trust,
+        **relay_limits.read(fields),
     }
 
 
@@ -101,19 +124,22 @@ def _port_and_tls(fields: Fields) -> t.Tuple[int, str]:
     return port, tls
 
 
-def _check_credentials(fields: Fields, username: t.Optional[str], password: t.Optional[str], tls: str) -> None:
-    if (username is None) != (password is None):
-        missing, given = ("password", "username") if password is None else ("username", "password")
-        raise fields.refuse(missing, f"is required because '{given}' is given")
-    check_username(fields, username)
-    if password is not None and tls == NONE:
-        raise fields.refuse("tls", "'none' would send the password in clear text; use implicit or starttls")
+def _srv(fields: Fields, host: str, port: int, tls: str) -> bool:
+    """Whether SRV records of the domain ``host`` tell server and port. ``port`` is then that of the service itself."""
+    if not fields.flag("srv"):
+        return False
+    if tls == NONE:
+        raise fields.refuse("srv", "needs 'tls: implicit' or 'tls: starttls': it asks for the service submissions or submission (RFC 8314)")
+    if port != DEFAULT_PORT[tls]:
+        raise fields.refuse("port", "contradicts 'srv', by which SRV records tell the port; leave out one of the two")
+    if is_address(host):
+        raise fields.refuse("srv", "needs a domain as 'host', not an IP address")
+    return True
 
 
-def check_username(fields: Fields, username: t.Optional[str]) -> None:
-    """Refuse a user name that Postfix could not look up (sasl_passwd: the first colon ends it)."""
-    if username is not None and ":" in username:
-        raise fields.refuse("username", "holds a colon, which separates user name and password in Postfix's table")
+def is_address(host: str) -> bool:
+    """Whether a normalised host is an IP address."""
+    return ":" in host or host.replace(".", "").isdigit()
 
 
 def _name(fields: Fields, host: str) -> str:
@@ -124,3 +150,11 @@ def _name(fields: Fields, host: str) -> str:
     if not _NAME.match(name):
         raise fields.refuse("name", "must be 1 to 32 of a-z, 0-9, '-' and '_', starting and ending with a letter or digit")
     return name
+
+
+def _check_apart(earlier: t.Mapping[str, t.Any], relay: t.Mapping[str, t.Any], place: str) -> None:
+    """Refuse a relay that could not be told from an earlier one."""
+    if earlier["name"] == relay["name"]:
+        raise RelayError(f"{place}.name", f"another relay is called {relay['name']!r} already; give each its own name")
+    if earlier["name"].replace("-", "_") == relay["name"].replace("-", "_"):
+        raise RelayError(f"{place}.name", f"{relay['name']!r} and {earlier['name']!r} are one name to Postfix, which knows no '-' there")

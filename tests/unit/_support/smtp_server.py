@@ -64,6 +64,16 @@ class Peer:
             self.clear_lines.append(line)
         return line
 
+    def exactly(self, count: int) -> bytes:
+        """As many octets of the client, whatever they are. Raises :class:`Gone`."""
+        while len(self._buffer) < count:
+            data = self.connection.recv(65536)
+            if not data:
+                raise Gone
+            self._buffer += data
+        taken, self._buffer = self._buffer[:count], self._buffer[count:]
+        return taken
+
     def start_tls(self, context: ssl.SSLContext) -> None:
         self.connection = context.wrap_socket(self.connection, server_side=True)
 
@@ -71,6 +81,14 @@ class Peer:
         """Close with an RST."""
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
+
+    def gone(self, seconds: float) -> bool:
+        """Whether the client hangs up within some time, in which it says nothing else."""
+        self.connection.settimeout(seconds)
+        try:
+            return not self.connection.recv(65536)
+        except socket.timeout:
+            return False
 
     def wait_until_closed(self) -> None:
         """Say nothing until the client hangs up."""

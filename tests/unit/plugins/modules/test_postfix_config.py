@@ -128,40 +128,116 @@ def test_wrong_options_fail_cleanly(run: t.Any, options: t.Dict[str, t.Any]) -> 
     assert run(**options)["failed"]
 
 
-def rendered(template: str, **relay: t.Any) -> str:
-    """A template of role postfix_relay for one relay, as Ansible renders it."""
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), trim_blocks=True, undefined=jinja2.StrictUndefined)
+def routes(**relay: t.Any) -> t.Dict[str, t.Any]:
     credentials = {"username": "me", "password": "CANARY"} if relay.get("tls") != "none" else {}
-    relays = normalise_relays([{"name": "a-b", "host": "smtp.example.net", **credentials, **relay}])
+    return transports(normalise_relays([{"name": "a-b", "host": "smtp.example.net", **credentials, **relay}]), "v")
+
+
+def rendered(template: str, found: t.Dict[str, t.Any]) -> str:
+    """A template of role postfix_relay, as Ansible renders it."""
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), trim_blocks=True, undefined=jinja2.StrictUndefined)
     senders = {"rules": [], "everybody": None}
     return environment.get_template(template).render(
-        __postfix_relay_transports=transports(relays, "v"), __postfix_relay_alias_entries=[], __postfix_relay_senders=senders
+        __postfix_relay_routes=found,
+        __postfix_relay_transports=found["transports"],
+        __postfix_relay_alias_entries=[],
+        __postfix_relay_senders=senders,
     )
+
+
+def options_of(found: t.Dict[str, t.Any], service: str) -> t.Dict[str, str]:
+    """The parameters that master.cf.j2 sets for a service."""
+    entry = parse_services(rendered("master.cf.j2", found).replace("@smtp_chroot@", "y"))[service]
+    return dict(argument.split("=", 1) for argument in logical(entry).split(" -o ")[1:])
+
+
+def parameters_of(found: t.Dict[str, t.Any]) -> t.Dict[str, str]:
+    """What main.cf.j2 sets, and what it adds to lists."""
+    assigned, appended = parse_parameters(rendered("main.cf.j2", found), "parameters")
+    return {**{name: parameter_value(raw) for name, raw in assigned.items()}, **appended}
 
 
 def test_nothing_in_an_administrators_main_cf_weakens_the_roles_transport() -> None:
     """Of these, each was seen to send without TLS or without a login, or to send nothing, when taken from main.cf."""
-    service = next(iter(parse_services(rendered("master.cf.j2")).values()))
-    options = dict(argument.split("=", 1) for argument in logical(service).split(" -o ")[1:])
+    options, parameters = options_of(routes(), "outpost_a_b/unix"), parameters_of(routes())
     assert options["smtp_tls_security_level"] == "$outpost_a_b_tls_security_level"
-    assert options["smtp_tls_policy_maps"] == "static:$outpost_a_b_tls_security_level"  # when empty, smtp_tls_per_site decides
-    assert options["smtp_tls_connection_reuse"] == "no"  # tlsproxy(8) runs in a chroot, without our CA file
-    assert options["smtp_fallback_relay"] == options["smtp_tls_CApath"] == "" and options["smtp_sender_dependent_authentication"] == "no"
+    assert options["smtp_tls_policy_maps"] == "$outpost_a_b_tls_policy_maps"
+    assert parameters["outpost_a_b_tls_policy_maps"] == "static:secure"  # when empty, smtp_tls_per_site decides
+    assert options["smtp_fallback_relay"] == "$outpost_a_b_fallback_relay" and parameters["outpost_a_b_fallback_relay"] == ""
+    fixed = {
+        "relayhost": "[smtp.example.net]:587",  # mail would be returned if the name had no address
+        "smtp_mx_session_limit": "1",  # a refused password would be sent to the next address, too
+        "smtp_always_send_ehlo": "yes",
+        "smtp_never_send_ehlo": "no",
+        "smtp_discard_ehlo_keywords": "",
+        "smtp_discard_ehlo_keyword_address_maps": "",
+        "smtp_reply_filter": "",
+        "smtp_sasl_auth_soft_bounce": "yes",
+        "smtp_sasl_auth_cache_name": "",
+        "smtp_skip_5xx_greeting": "yes",
+        "smtp_tls_connection_reuse": "no",  # tlsproxy(8) runs in a chroot, without our CA file
+        "smtp_tls_CApath": "",
+        "smtp_tls_chain_files": "",
+        "smtp_sender_dependent_authentication": "no",
+    }
+    assert {name: options.get(name) for name in fixed} == fixed
+
+
+def test_main_cf_and_the_tables_of_many_relays() -> None:
+    relays = [
+        {"name": "a", "host": "a.example", "port": 465, "username": "u", "password": "p", "ca_file": "/ca.pem", "rate_delay": 2},
+        {"name": "b", "host": "b.example", "port": 587, "username": "u", "password": "p"},
+        {"name": "c", "host": "c.example", "port": 587, "senders": ["@c.example"]},
+        {"name": "d", "host": "d.example", "srv": True, "username": "u", "password": "p", "senders": ["d"]},
+    ]
+    found = transports(normalise_relays(relays), "v")
+    expected = {
+        "default_transport": "outpost_a:[a.example]:465",
+        "sender_dependent_default_transport_maps": "@sender_transport@",
+        "outpost_a_fallback_relay": "[127.87.0.1]:325",
+        "outpost_a_tls_policy_maps": "@tls_policy@ static:secure",
+        "outpost_a_tls_CAfile": "@ca_bundle_1@",
+        "outpost_a_sasl_password_maps": "@sasl_a@ fail:no_credential_for_this_server",
+        "outpost_a_destination_rate_delay": "2s",
+        "outpost_b_tls_CAfile": "@ca_bundle@",
+        "outpost_b_tls_policy_maps": "static:secure",
+        "outpost_c_sasl_password_maps": "fail:no_credential_for_this_server",
+        "outpost_d_sasl_password_maps": "@sasl_d@",
+        "outpost_failover_325": "outpost_b:[b.example]:587",
+    }
+    parameters = parameters_of(found)
+    assert {name: parameters.get(name) for name in expected} == expected
+    assert rendered("sender_transport.j2", found) == "@c.example outpost_c:[c.example]:587\nd outpost_d:d.example:submission\n"
+    assert rendered("tls_policy.j2", found) == "[127.87.0.1]:325 encrypt protocols=TLSv1.2 ciphers=high servername=localhost\n"
+    assert options_of(found, "outpost_d/unix")["use_srv_lookup"] == "submission"
+    assert "use_srv_lookup" not in options_of(found, "outpost_a/unix"), "Postfix before 3.8 does not know it"
+    assert set(references(rendered("master.cf.j2", found))) <= set(parameters)
+
+
+def test_the_way_to_the_next_transport_keeps_what_it_can_not_take_and_does_nothing_twice() -> None:
+    found = transports(normalise_relays([{"name": "a", "host": "a.example", "port": 465}, {"name": "b", "host": "b.example"}]), "v")
+    options = options_of(found, "127.87.0.1:325/inet")
+    assert options["content_filter"] == "$outpost_failover_325" and options["soft_bounce"] == "yes"
+    off = "no_unknown_recipient_checks,no_header_body_checks,no_milters,no_address_mappings"
+    assert options["receive_override_options"] == off and options["smtpd_proxy_filter"] == options["smtpd_milters"] == ""
+    assert options["smtpd_relay_restrictions"].endswith(",reject")
 
 
 @pytest.mark.parametrize(("relay", "level"), [({}, "secure"), ({"port": 465}, "secure"), ({"port": 25, "tls": "none"}, "none")])
 def test_the_roles_parameters_are_complete_and_a_server_without_credential_gets_no_mail(relay: t.Dict[str, t.Any], level: str) -> None:
-    parameters = {name: parameter_value(raw) for name, raw in parse_parameters(rendered("main.cf.j2", **relay), "parameters")[0].items()}
-    assert set(references(rendered("master.cf.j2", **relay))) <= set(parameters)
+    found = routes(**relay)
+    parameters = parameters_of(found)
+    assert set(references(rendered("master.cf.j2", found))) <= set(parameters)
     assert parameters["outpost_a_b_tls_security_level"] == level
-    assert parameters["outpost_a_b_sasl_password_maps"].split()[1].startswith("fail:")
+    assert parameters["outpost_a_b_sasl_password_maps"].split()[-1].startswith("fail:")
     # smtp(8) asks for the host's name first, and "fail" would answer for every name that the table does not have.
-    assert parse_table("sasl_passwd", rendered("sasl_passwd.j2", **relay)) == ({"smtp.example.net": "me:CANARY"} if level != "none" else {})
+    assert found["secret_tables"] == ({"sasl_a_b": "smtp.example.net me:CANARY\n"} if level != "none" else {})
+    assert all(parse_table(name, text) for name, text in found["secret_tables"].items())
 
 
 def test_an_alias_for_root_is_one_for_root_at_localhost_too() -> None:
     """virtual(5) takes a bare name for the domains of $mydestination."""
-    parameters = parse_parameters(rendered("null_client.cf.j2"), "initial_parameters")[0]
+    parameters = parse_parameters(rendered("null_client.cf.j2", routes()), "initial_parameters")[0]
     assert "localhost" in split_list(parameter_value(parameters["mydestination"]))
     assert parameter_value(parameters["local_transport"]).startswith("error:")
 

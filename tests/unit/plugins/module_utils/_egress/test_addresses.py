@@ -11,6 +11,8 @@ import pytest
 from ansible_collections.outpost.smtp.plugins.module_utils._egress import addresses
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.addresses import Addresses, Relay
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.errors import EgressError
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import dns
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.relay import normalise_relays
 
 HOST = "smtp.example.net"
 RELAYS = [Relay("primary", HOST, 465)]
@@ -101,3 +103,21 @@ def test_lookup_tells_no_address_from_no_answer(monkeypatch: pytest.MonkeyPatch,
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     assert addresses.lookup(HOST, "ipv4") == expected
+
+
+def test_each_destination_is_one_and_srv_records_go_by_their_name() -> None:
+    relays = normalise_relays(
+        [
+            {"name": "a", "host": "a.example", "port": 465, "username": "u", "password": "CANARY"},
+            {"name": "b", "host": "a.example", "port": 465, "senders": ["root"]},
+            {"name": "c", "host": "example.com", "srv": True, "tls": "implicit"},
+        ]
+    )
+    assert addresses.destinations(relays) == [Relay("a", "a.example", 465), Relay("c", "_submissions._tcp.example.com", 465)]
+
+
+def test_srv_records_stand_for_the_servers_at_the_port_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    named: t.Any = [(0, 0, 587, "localhost"), (0, 0, 2587, "192.0.2.7"), (5, 0, 587, "127.0.0.9")]
+    monkeypatch.setattr(dns, "srv", lambda service, domain, deadline: named if (service, domain) == ("submission", "example.com") else [])
+    assert addresses.lookup("_submission._tcp.example.com", "ipv4") == ["127.0.0.1", "127.0.0.9"]
+    assert addresses.lookup("_submission._tcp.example.org", "ipv4") is None

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.outpost.smtp.plugins.module_utils._mail.mail_log import MailLog
 from ansible_collections.outpost.smtp.plugins.module_utils._mail.mailbox import Mailbox
 from ansible_collections.outpost.smtp.plugins.module_utils._mail.maildir import Maildir
 from ansible_collections.outpost.smtp.plugins.module_utils._mail.roundtrip import LOCAL, RELAY, Plan, RoundTrip, RoundTripError
 from ansible_collections.outpost.smtp.plugins.module_utils._mail.submission import Route, queue_id
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.trust import Trust
 from ansible_collections.outpost.smtp.tests.unit._support.smtp_server import PASSWORD, USERNAME, Certificates, Handler, Peer, Server, conversation
 
 LOCAL_HOP = "from [127.0.0.1] (localhost [127.0.0.1]) by mx.provider.test (Postfix) with ESMTP id 4LOCAL; Mon, 23 Nov 2026 12:00:00 +0000"
@@ -59,11 +61,19 @@ class Lab:
         return conversation(replies={"DATA": take}, **server)
 
     def trip(
-        self, port: int, *, via: str = LOCAL, timeout: float = 10, mailbox: t.Optional[Mailbox] = None, cleanup: bool = True, **route: t.Any
+        self,
+        port: int,
+        *,
+        via: str = LOCAL,
+        timeout: float = 10,
+        mailbox: t.Optional[Mailbox] = None,
+        cleanup: bool = True,
+        ca_file: t.Optional[str] = None,
+        **route: t.Any,
     ) -> RoundTrip:
         plan = Plan(
             via=via,
-            route=Route(**{"host": "127.0.0.1", "port": port, "tls": "none", **route}),
+            route=Route(**{"host": "127.0.0.1", "port": port, "tls": "none", "trust": Trust(ca_file=ca_file), **route}),
             sender="alerts@provider.test",
             recipient="inbox@provider.test",
             cleanup=cleanup,
@@ -320,3 +330,43 @@ def test_a_password_in_the_trace_is_masked(lab: Lab, certificates: Certificates)
 )
 def test_the_queue_id_in_the_reply(text: str, expected: t.Optional[str]) -> None:
     assert queue_id(text) == expected
+
+
+# -- the log in the place of a mailbox ---------------------------------------------------------------------------------
+
+
+class LocalLog:
+    """What the local mail server logs about the message that it has put into the lab's Maildir."""
+
+    def __init__(self, lab: Lab, end: str) -> None:
+        self._lab = lab
+        self._end = end
+
+    def lines(self) -> t.List[str]:
+        texts = [path.read_text() for path in (self._lab.maildir / "new").iterdir()]
+        ids = [line.split()[1] for text in texts for line in text.splitlines() if line.startswith("Message-ID:")]
+        return [line for one in ids for line in (f"4LOCAL: message-id={one}", f"4LOCAL: to=<inbox@provider.test>, {self._end}")]
+
+
+def test_the_log_shows_that_the_relay_took_it(lab: Lab) -> None:
+    end = "relay=smtp.example.net[192.0.2.3]:465, dsn=2.0.0, status=sent (250 2.0.0 Ok)"
+    with Server(lab.delivering()) as server:
+        trip = lab.trip(server.port, mailbox=MailLog(lambda: [LocalLog(lab, end)]), cleanup=False)
+        trip.run()
+    assert (trip.result["arrived"], trip.result["folder"], trip.result["removed"]) == (True, "smtp.example.net[192.0.2.3]:465", False)
+    assert trip.result["proof"] == {
+        "token_matched": True, "message_id_matched": True, "queue_id_matched": True, "tls_to_relay": None, "authenticated": None,
+    }  # fmt: skip
+    assert trip.warnings == []
+
+
+def test_the_log_shows_at_once_that_it_was_returned(lab: Lab) -> None:
+    end = "relay=smtp.example.net[192.0.2.3]:465, dsn=5.7.1, status=bounced (553 5.7.1 not owned by user)"
+    with Server(lab.delivering()) as server:
+        trip = lab.trip(server.port, mailbox=MailLog(lambda: [LocalLog(lab, end)]), timeout=60)
+        begin = time.monotonic()
+        with pytest.raises(RoundTripError, match="message 4LOCAL was returned to its sender.*553 5.7.1 not owned by user") as failure:
+            trip.run()
+    assert failure.value.stage == "wait"
+    assert time.monotonic() - begin < 30
+    assert trip.result["arrived"] is False

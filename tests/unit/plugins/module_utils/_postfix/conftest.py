@@ -9,11 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix import examination, witness
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.configtext import Document, main_cf_key
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.configure import Configurator
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.host import Host, Result
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.lint.finding import Finding
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.packages import Platform
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.request import Request
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.transaction import Conduct
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.tables import BUILT_TYPES
 
 MAIN = """\
 # The administrator's file
@@ -56,6 +60,13 @@ class FakePostfix:
         self.loaded = root / "loaded"
         self.calls = root / "calls"
         self.answers: t.Dict[str, Result] = {}
+        self.log = root / "mail.log"
+        #: What the linter finds in any configuration.
+        self.findings: t.List[Finding] = []
+        #: Its release, the types of lookup tables that it has, and what happens to a map that is built.
+        self.version = "3.7.11"
+        self.map_types = ["texthash", "regexp", "hash"]
+        self.damage: t.Callable[[str], str] = str
 
     def run(self, argv: t.Sequence[str], stdin: str) -> Result:
         with self.calls.open("a") as file:
@@ -63,24 +74,48 @@ class FakePostfix:
         if argv[0] in self.answers:
             return self.answers[argv[0]]
         program = os.path.basename(argv[0])
+        if argv[-1] == "config_directory":
+            return Result(0, f"{self.directory}\n", "")
+        if program == "postconf" and "-m" in argv:
+            assert Path(argv[-1], "main.cf").is_file()
+            return Result(0, "\n".join(self.map_types), "")
+        if program == "postconf" and "-x" in argv:
+            return Result(0, f"maillog_file = {self.log}\nsyslog_name = postfix\n", "")
         if program == "postconf" and "-h" in argv:
             return Result(0, "/usr/lib/postfix/sbin\n", "")
         if program == "postconf" and "-d" in argv:
-            return Result(0, "mail_version = 3.7.11\nvirtual_alias_maps = $virtual_maps\n", "")
+            return Result(0, f"mail_version = {self.version}\ninet_interfaces = all\ninet_protocols = all\nvirtual_alias_maps = $virtual_maps\n", "")
         if program == "postconf":
             assert Path(argv[-1], "main.cf").is_file() and Path(argv[-1], "master.cf").is_file()
             return Result(0, "", "")
+        if program == "postmap" and "-q" not in argv:
+            return self._build(*argv[-1].split(":", 1))
         if program == "postmap":
-            lines = [line.split(None, 1) for line in Path(argv[-1].partition(":")[2]).read_text().splitlines()]
+            table_type, path = argv[-1].split(":", 1)
+            lines = [line.split(None, 1) for line in Path(path + BUILT_TYPES.get(table_type, "")).read_text().splitlines()]
             table = dict(lines)
             return Result(0, "".join(f"{key}\t{table[key]}\n" for key in stdin.splitlines() if key in table), "")
         if program == "master":
             return Result(1 if self.loaded.exists() else 0, "", "")
         assert program == "postfix", argv
+        if argv[-1] == "check":
+            return Result(0, "", "")
         if argv[-1] == "stop":
             self.loaded.unlink()
         else:
             self.loaded.write_text(self.main.read_text() + self.master.read_text())
+        return Result(0, "", "")
+
+    def _build(self, table_type: str, path: str) -> Result:
+        """A map is a copy of its text here, made as postmap does: with its mode, over what is there."""
+        if table_type not in self.map_types:
+            return Result(1, "", f"postmap: fatal: unsupported dictionary type: {table_type}\n")
+        assert table_type in BUILT_TYPES, table_type
+        built = Path(path + BUILT_TYPES[table_type])
+        if not built.exists():
+            built.touch()
+            built.chmod(Path(path).stat().st_mode)
+        built.write_text(self.damage(Path(path).read_text()))
         return Result(0, "", "")
 
     def start(self) -> None:
@@ -94,8 +129,11 @@ class FakePostfix:
     def configure(self, change: bool = True, **options: t.Any) -> t.Dict[str, t.Any]:
         return self.configurator(**options).configure(change)
 
-    def configurator(self, mechanisms: t.Sequence[str] = (), **options: t.Any) -> Configurator:
-        return Configurator(str(self.directory), Request(**options), Host(str(self.directory), self.run), Platform(str(self.root)), mechanisms)
+    def configurator(
+        self, mechanisms: t.Sequence[str] = (), conduct: Conduct = Conduct(), revert: bool = False, **options: t.Any
+    ) -> Configurator:
+        host, platform = Host(str(self.directory), self.run), Platform(str(self.root))
+        return Configurator(str(self.directory), Request(**options), host, platform, mechanisms, conduct, revert)
 
     def parameters(self) -> t.Dict[str, str]:
         entries = Document(self.main.read_text(), main_cf_key).entries()
@@ -110,8 +148,12 @@ class FakePostfix:
 
 
 @pytest.fixture
-def postfix(tmp_path: Path) -> FakePostfix:
-    return FakePostfix(tmp_path)
+def postfix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakePostfix:
+    fake = FakePostfix(tmp_path)
+    # The linter reads what only a real postconf(1) can tell; it has tests of its own.
+    monkeypatch.setattr(witness, "_REASON_TIMEOUT", 0.0)
+    monkeypatch.setattr(examination.linter, "lint", lambda *_arguments, **_options: fake.findings)
+    return fake
 
 
 def relay(name: str = "primary", host: str = "smtp.example.net", password: str = "se cret:#$x", option: str = "yes") -> t.Dict[str, t.Any]:

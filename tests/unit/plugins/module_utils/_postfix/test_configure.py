@@ -43,6 +43,10 @@ def test_a_second_run_touches_nothing(postfix: t.Any, relay_options: Options) ->
         "enabled": None,
         "version": "3.7.11",
         "missing_packages": [],
+        "previous_kept": False,
+        "findings": [],
+        "preflight": [],
+        "rolled_back": False,
     }
     assert (postfix.files(), postfix.told()) == (before, told)
 
@@ -213,14 +217,6 @@ def test_an_untouched_main_cf_of_an_rpm_counts_as_unconfigured(postfix: t.Any, r
     assert not postfix.configure(**relay_options())["changed"]
 
 
-def test_restart_only_where_a_reload_is_not_enough(postfix: t.Any) -> None:
-    postfix.start()
-    postfix.configure(parameters="biff = no\n")
-    assert postfix.told() == ["start", "reload"]
-    postfix.configure(parameters="biff = no\ninet_interfaces = loopback-only\n")
-    assert postfix.told() == ["start", "reload", "stop", "start"]
-
-
 def test_a_stopped_postfix_is_configured_and_not_started(postfix: t.Any) -> None:
     result = postfix.configure(parameters="biff = no\n")
     assert result["changed"] and not result["running"] and not result["reloaded"] and postfix.told() == []
@@ -260,34 +256,12 @@ def test_patterns_that_postfix_would_ignore_change_nothing(postfix: t.Any) -> No
     options = {"parameters": "a = @x@\n", "tables": {"x": "/(/ b\n"}, "table_types": {"x": "regexp"}}
     before = postfix.files()
     postfix.answers["postmap"] = Result(1, "", "postmap: warning: regexp map x, line 1: Unmatched ( or \\(")
-    with pytest.raises(PostfixError, match="nothing was changed: regexp map x, line 1"):
+    with pytest.raises(PostfixError, match="does not accept table x: regexp map x, line 1.*; nothing was changed"):
         postfix.configure(**options)
     assert postfix.files() == before
     postfix.answers["postmap"] = Result(1, "", "")
     postfix.configure(**options)
     assert postfix.parameters()["a"] == f"regexp:{postfix.own}/1/x"
-
-
-def test_a_reload_that_fails_is_tried_again_by_the_next_run(postfix: t.Any) -> None:
-    postfix.start()
-    postfix.answers["postfix"] = Result(1, "", "postfix/postfix-script: fatal: cannot")
-    with pytest.raises(PostfixError, match="is in place, but Postfix did not reload"):
-        postfix.configure(parameters="biff = no\n")
-    del postfix.answers["postfix"]
-    assert postfix.configure(change=False, parameters="biff = no\n")["changed"]
-    assert postfix.configure(parameters="biff = no\n")["reloaded"]
-    assert postfix.loaded.read_text().startswith(postfix.main.read_text())
-    assert not postfix.configure(parameters="biff = no\n")["changed"]
-
-
-def test_links_are_followed_and_modes_kept(postfix: t.Any) -> None:
-    real = postfix.root / "srv" / "main.cf"
-    real.parent.mkdir()
-    postfix.main.rename(real)
-    postfix.main.symlink_to(real)
-    postfix.configure(parameters="biff = no\n")
-    assert postfix.main.is_symlink() and "biff = no" in real.read_text() and real.stat().st_mode & 0o777 == 0o640
-    assert [path.name for path in real.parent.iterdir()] == ["main.cf"]
 
 
 def test_bytes_that_are_no_text_survive(postfix: t.Any) -> None:
@@ -298,6 +272,7 @@ def test_bytes_that_are_no_text_survive(postfix: t.Any) -> None:
 
 
 def test_missing_packages_are_named_as_on_this_system(postfix: t.Any, relay_options: Options) -> None:
+    (postfix.root / "usr/lib/x/sasl2/libplain.so").unlink()
     assert postfix.configurator(["plain", "login"], **relay_options()).missing_packages == ["libsasl2-modules"]
     (postfix.root / "usr/sbin/postconf").unlink()
     (postfix.root / "etc/ssl/certs/ca-certificates.crt").unlink()
@@ -312,7 +287,7 @@ def test_a_ca_file_that_is_not_there_is_named_before_anything_is_installed_or_to
     (postfix.root / "usr/sbin/postconf").unlink()
     before = postfix.files()
     with pytest.raises(PostfixError, match="ca_files: /nowhere does not exist"):
-        postfix.configurator(parameters="a = @ca_bundle@\n", ca_files=["/nowhere"])
+        postfix.configurator(parameters="a = @ca_bundle_1@\n", ca_files=["/nowhere"])
     assert postfix.files() == before
 
 
@@ -335,7 +310,7 @@ def test_compatibility_level(version: str, level: str) -> None:
     [
         {"parameters": "a = @nothing@"},
         {"tables": {"ca_bundle": ""}},
-        {"tables": {"x": "a b"}, "table_types": {"x": "hash"}},
+        {"tables": {"x": "a b"}, "table_types": {"x": "btree"}},
         {"tables": {"x": "a b"}, "table_types": {"y": "regexp"}},
         {"tables": {"x": "a b"}, "secret_tables": {"x": "a b"}},
         {"secret_tables": {"x": "a\n"}},

@@ -219,6 +219,8 @@ def test_what_the_certificate_is_compared_with():
     assert server_name("smtp_tls_security_level = secure\nsmtp_tls_secure_cert_match = .other, mail.other\n") == "mail.other"
     assert server_name("smtp_tls_security_level = secure\nsmtp_tls_secure_cert_match = .example.net\n") is None
     assert server_name("smtp_tls_security_level = encrypt\nsmtp_tls_servername = sni.example\n") == "sni.example"
+    assert server_name("smtp_tls_security_level = encrypt\nsmtp_tls_servername = hostname\n") is None
+    assert server_name("smtp_tls_security_level = encrypt\nsmtp_tls_servername = nexthop\n") == HOST
 
 
 CA = "/nonexistent"
@@ -292,6 +294,8 @@ def test_the_deadline_stops_the_programs(monkeypatch):
         ("encrypt", "example.net.attacker.example", False),
         ("encrypt", "mx1.example.net", True),
         ("encrypt\nsmtp_tls_servername = smtp.example.net", "mx.attacker.example", True),
+        ("encrypt\nsmtp_tls_servername = hostname", "mx.attacker.example", False),
+        ("encrypt\nsmtp_tls_servername = nexthop", "mx.attacker.example", True),
         ("verify\nsmtp_tls_verify_cert_match = nexthop", "mx.attacker.example", True),
     ],
 )
@@ -305,3 +309,39 @@ def test_a_forged_mx_record_gets_no_password(monkeypatch, level, host, sent):
     assert any("sends no password" in text for text in found.notes) is not sent
     if sent and not host.endswith(".example.net"):
         assert target["server_name"] in ("example.net", "smtp.example.net")
+
+
+FAILOVER = """\
+outpost_a unix - - n - - smtp -o smtp_tls_wrappermode=yes -o relayhost=[a.example]:465 -o smtp_fallback_relay=[127.87.0.1]:325
+outpost_b unix - - n - - smtp -o relayhost=[b.example]:587 -o smtp_fallback_relay=[::1]:326
+outpost_c unix - - n - - smtp
+127.87.0.1:325 inet n - n - - smtpd -o content_filter=$outpost_failover_325
+[::1]:326 inet n - n - - smtpd -o content_filter=outpost_c:[c.example]:465
+"""
+
+
+def test_relays_behind_a_server_of_the_instance_itself_are_followed():
+    main = "default_transport = outpost_a:[a.example]:465,[a2.example]:465\noutpost_failover_325 = outpost_b:[b.example]:587\n"
+    found = Instance(main, FAILOVER, {}).relays()
+    assert [(one.name, one.host, one.port) for one in found] == [
+        ("outpost_a", "a.example", 465),
+        ("outpost_a-2", "a2.example", 465),
+        ("outpost_b", "b.example", 587),
+        ("outpost_c", "c.example", 465),
+    ]
+    assert [one.wrappermode for one in found] == [True, True, False, False]
+    assert [one.kept_without_address for one in found] == [True, True, True, False]
+    assert not any(one.fallback for one in found)
+
+
+@pytest.mark.parametrize("transport", ["outpost_a", "outpost_b"])
+def test_a_way_that_leads_back_ends(transport):
+    main = f"default_transport = outpost_a:[a.example]:465\noutpost_failover_325 = {transport}:[a.example]:465\n"
+    master = FAILOVER.replace("outpost_c:", "outpost_a:")
+    assert {one.service.name for one in Instance(main, master, {}).relays()} <= {"outpost_a", "outpost_b"}
+
+
+def test_another_server_on_the_loopback_is_a_fallback_as_any():
+    main = "default_transport = outpost_a:[a.example]:465\n"
+    for master in (FAILOVER.split("\n127.87", maxsplit=1)[0] + "\n", FAILOVER.replace(" -o content_filter=$outpost_failover_325", "")):
+        assert [(one.host, one.fallback) for one in Instance(main, master, {}).relays()] == [("a.example", False), ("127.87.0.1", True)]

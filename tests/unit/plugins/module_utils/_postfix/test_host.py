@@ -12,67 +12,94 @@ from ansible_collections.outpost.smtp.plugins.module_utils._postfix import host 
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.errors import PostfixError
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.host import Host, Result, complaint, run_program
 
-DEBIAN_12 = """\
-Id=postfix@-.service
-LoadState=loaded
-ActiveState=active
-UnitFileState=indirect
-
-Id=postfix.service
-LoadState=loaded
-ActiveState=active
-UnitFileState=enabled
-"""
-DEBIAN_13 = """\
-Id=postfix@-.service
-LoadState=not-found
-ActiveState=inactive
-UnitFileState=
-
-Id=postfix.service
-LoadState=loaded
-ActiveState=active
-UnitFileState=enabled
-"""
-STARTED_BY_HAND = DEBIAN_13.replace("ActiveState=active", "ActiveState=inactive").replace("enabled", "disabled")
+ENABLED, DISABLED = "LoadState=loaded\nUnitFileState=enabled\n", "LoadState=loaded\nUnitFileState=disabled\n"
+NOT_THERE = "LoadState=not-found\n"
+#: The first lines of /proc/PID/cgroup of master(8): on cgroup version 1 in a container, and on version 2.
+DEBIAN_12 = "9:name=systemd:/libpod-a08d/system.slice/system-postfix.slice/postfix@-.service\n8:pids:/libpod-a08d\n"
+DEBIAN_12_INSTANCE = "0::/system.slice/system-postfix.slice/postfix@postfix-out.service\n"
+DEBIAN_13 = "0::/system.slice/postfix.service\n"
+DEBIAN_13_INSTANCE = "0::/system.slice/system-postfix.slice/postfix@out.service\n"
+STARTED_BY_HAND = "0::/user.slice/user-0.slice/session-3.scope\n"
 
 
-def make_host(tmp_path: Path, units: str, directory: str = "/etc/postfix") -> t.Tuple[Host, t.List[str]]:
+def make_host(tmp_path: Path, cgroup: str = "", unit: str = ENABLED, directory: str = "/etc/postfix") -> t.Tuple[Host, t.List[str]]:
+    """A host on which master(8) is process 42 in this control group."""
     calls: t.List[str] = []
+    for path, text in (("spool/pid/master.pid", "             42\n"), ("proc/42/cgroup", cgroup)):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
 
     def run(argv: t.Sequence[str], _stdin: str) -> Result:
-        if argv[:2] != ["systemctl", "show"]:
-            calls.append(" ".join(argv))
-        return Result(0, units if argv[0] == "systemctl" else "", "")
+        if argv == ["postconf", "-c", directory, "-h", "queue_directory"]:
+            return Result(0, f"{tmp_path}/spool\n", "")
+        if argv[:2] == ["systemctl", "show"]:
+            return Result(0, unit, "")
+        calls.append(" ".join(argv))
+        return Result(0, "", "")
 
-    return Host(directory, run, systemd_directory=str(tmp_path)), calls
+    return Host(directory, run, systemd_directory=str(tmp_path), proc=str(tmp_path / "proc")), calls
 
 
 @pytest.mark.parametrize(
-    ("units", "expected", "enabled"),
+    ("directory", "cgroup", "unit"),
     [
-        (DEBIAN_12, ["systemctl restart postfix@-.service"], True),
-        (DEBIAN_13, ["systemctl restart postfix.service"], True),
-        (STARTED_BY_HAND, ["postfix -c /etc/postfix stop", "postfix -c /etc/postfix start"], False),
+        ("/etc/postfix", DEBIAN_12, "postfix@-.service"),
+        ("/etc/postfix", DEBIAN_13, "postfix.service"),
+        ("/etc/postfix-out", DEBIAN_12_INSTANCE, "postfix@postfix-out.service"),
+        ("/etc/postfix-out", DEBIAN_13_INSTANCE, "postfix@out.service"),
     ],
 )
-def test_who_restarts(tmp_path: Path, units: str, expected: t.List[str], enabled: bool) -> None:
-    host, calls = make_host(tmp_path, units)
-    host.restart()
-    assert calls == expected and host.enabled() is enabled
+def test_the_unit_that_holds_the_instance_restarts_and_stops_it(tmp_path: Path, directory: str, cgroup: str, unit: str) -> None:
+    host, calls = make_host(tmp_path, cgroup, directory=directory)
+    host.restart(host.active_unit())
+    host.stop(host.active_unit())
+    assert calls == [f"systemctl restart {unit}", f"systemctl stop {unit}"]
 
 
-def test_systemd_is_not_asked_about_another_instance_or_where_it_does_not_run(tmp_path: Path) -> None:
-    for directory, systemd in (("/etc/postfix-out", tmp_path), ("/etc/postfix", tmp_path / "absent")):
-        host, calls = make_host(systemd, DEBIAN_13, directory)
-        assert host.enabled() is None
-        host.stop()
-        assert calls == [f"postfix -c {directory} stop"]
+def test_what_was_started_by_hand_is_restarted_by_hand(tmp_path: Path) -> None:
+    host, calls = make_host(tmp_path, STARTED_BY_HAND)
+    host.restart(host.active_unit())
+    assert calls == ["postfix -c /etc/postfix stop", "postfix -c /etc/postfix start"]
+
+
+def test_without_systemd_a_postfix_is_stopped_by_its_own_program(tmp_path: Path) -> None:
+    _host, calls = make_host(tmp_path, DEBIAN_13)
+    host = Host("/etc/postfix", _host.run, systemd_directory=str(tmp_path / "absent"), proc=str(tmp_path / "proc"))
+    host.stop(host.active_unit())
+    assert calls == ["postfix -c /etc/postfix stop"] and host.enabled() is None
+
+
+@pytest.mark.parametrize(("unit", "enabled"), [(ENABLED, True), (DISABLED, False), (NOT_THERE, None)])
+def test_whether_it_starts_at_boot(tmp_path: Path, unit: str, enabled: t.Optional[bool]) -> None:
+    assert make_host(tmp_path, unit=unit)[0].enabled() is enabled
+    assert make_host(tmp_path, unit=unit, directory="/etc/postfix-out")[0].enabled() is None
+
+
+@pytest.mark.parametrize(
+    ("directory", "listed", "is_one"),
+    [
+        ("/etc/postfix", "", True),
+        ("/usr/local/etc/postfix", "\n\n", True),  # the default of this build
+        ("/etc/postfix-out", "/etc/postfix-in, /etc/postfix-out\n\n", True),
+        ("/etc/postfix-out/", "\n/etc/postfix-out\n", True),
+        ("/etc/postfix-out", "/etc/postfix-in\n\n", False),
+        ("/etc", "\n\n", False),
+    ],
+)
+def test_a_directory_that_is_no_instance_is_refused(directory: str, listed: str, is_one: bool) -> None:
+    def run(argv: t.Sequence[str], _stdin: str) -> Result:
+        return Result(0, "/usr/local/etc/postfix\n" if "-d" in argv else listed, "")
+
+    if is_one:
+        Host(directory, run).check_is_instance()
+    else:
+        with pytest.raises(PostfixError, match=f"^config_directory: {directory} is no Postfix instance of this host; they are /usr/local/etc"):
+            Host(directory, run).check_is_instance()
 
 
 def test_what_postfix_says_becomes_one_line() -> None:
     text = "postconf: warning: /x/main.cf, line 3: bad\npostconf: fatal: no\n"
-    assert complaint(Result(1, "", text)) == "/x/main.cf, line 3: bad; no"
+    assert complaint(Result(1, "", text)) == "no; /x/main.cf, line 3: bad"
     assert complaint(Result(3, "", "")) == "exit code 3"
 
 
@@ -125,3 +152,20 @@ def test_a_program_that_writes_without_end(program: Program) -> None:
     found = run_program(["x"], timeout=30)
     assert found.rc != 0 and "fatal: it wrote more than" in found.err
     assert len(found.out) < 2 * host_module.MAX_OUTPUT
+
+
+#: What postconf(1) and postmap(1) of Postfix 3.7 say of an entry that an administrator has twice; the last one counts.
+TWICE = "x: warning: /stage/main.cf, line 6: overriding earlier entry: mydestination=old.example.org\n"
+
+
+def test_an_entry_that_the_administrator_has_twice_is_no_fault_of_ours() -> None:
+    host = Host("/etc/postfix", lambda _argv, _stdin: Result(0, "", TWICE))
+    host.check("/stage", {"mydestination"})
+    host.check_patterns("/stage", "/etc/postfix/outpost_smtp/1/x")
+
+
+def test_a_pattern_that_postfix_would_ignore_is_a_fault_beside_it() -> None:
+    said = "postmap: warning: regexp map /etc/postfix/outpost_smtp/1/x, line 1: Unmatched ( or \\(\n"
+    host = Host("/etc/postfix", lambda _argv, _stdin: Result(1, "", TWICE + said))
+    with pytest.raises(PostfixError, match="^Postfix does not accept table x: regexp map .*Unmatched [^;]*$"):
+        host.check_patterns("/stage", "/etc/postfix/outpost_smtp/1/x")

@@ -38,6 +38,15 @@ def test_a_broken_table_stops_only_what_has_not_been_found_before_it():
     assert maps.known_keys("hash:/a hash:/broken", ["second", "first"]) == ["first"]
 
 
+def test_a_table_that_always_fails_is_not_asked():
+    """postmap(1) sleeps for a second before it ends with the error, and lists of credentials end with such a table."""
+    instance = Instance(tables=TABLES)
+    for table in ("fail:no_credential_for_this_server", "proxy:fail:x"):
+        with pytest.raises(MapError, match="fail:"):
+            instance.maps().find(table, ["first"])
+    assert instance.calls == []
+
+
 def test_keys_go_in_by_standard_input_and_once():
     instance = Instance(tables=TABLES)
     maps = instance.maps()

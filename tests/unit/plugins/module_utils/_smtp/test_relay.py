@@ -49,6 +49,104 @@ def test_every_field_is_present_and_a_credential_stays_as_it_is():
     assert bare["username"] is None and bare["password"] is None and bare["ca_file"] is None
 
 
+def test_what_was_completed_stays_as_it_is():
+    full = {
+        "name": "primary", "port": 465, "tls": "implicit", "family": "ipv6", "username": "u", "password_file": "/p", "mechanism": "scram-sha-1",
+        "ca_file": "/ca.pem", "server_name": "MX.example.net.", "minimum_tls": "1.3", "fingerprints": ["AB" * 32], "client_certificate": "/c.pem",
+        "client_key": "/k.pem", "senders": ["@Example.com", "Root"], "concurrency_limit": "3", "rate_delay": 2, "recipient_limit": 10,
+    }  # fmt: skip
+    relay = one(**full)
+    assert normalise_relays([relay]) == [relay]
+    assert relay["server_name"] == "mx.example.net" and relay["senders"] == ["@example.com", "root"]
+    assert (relay["concurrency_limit"], relay["rate_delay"], relay["recipient_limit"]) == (3, "2s", 10)
+
+
+@pytest.mark.parametrize("given", ["500", "500s", "5m", "2h", "1d"])
+def test_a_delay_is_a_time_as_postfix_writes_it(given):
+    assert one(rate_delay=given)["rate_delay"] == (given if given[-1].isalpha() else f"{given}s")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("rate_delay", value) for value in (0, -1, "0s", "1 s", "1w", "2d", "1.5", "", True, "1s\n", 86401)),
+        *((limit, value) for limit in ("concurrency_limit", "recipient_limit") for value in (0, -1, 1001, "a", "1\n", 1.0, True, [], "٣")),
+        *(("senders", value) for value in ([], "root", [""], ["a b"], ["@"], ["a@b@c"], ["a@b..c"], ["a\nb"], ["$x"], ["#a"], ["a:b"], [1], ["a", "A"])),
+        ("senders", ["x@" + "a" * 254]),
+        ("family", "inet"),
+        ("srv", "yes"),
+        ("minimum_tls", 1.2),
+        ("fingerprints", ["ab"]),
+        ("server_name", "mx example"),
+        ("client_key", "/k.pem\n"),
+    ],
+)
+def test_values_that_are_refused(field, value):
+    assert refused({"host": "smtp.example.net", field: value}).field == f"outpost_smtp_relays[0] (smtp.example.net).{field}"
+
+
+@pytest.mark.parametrize(
+    ("named", "given"),
+    [
+        ("port", {"srv": True, "port": 2525}),
+        ("srv", {"srv": True, "port": 25, "tls": "none"}),
+        ("srv", {"srv": True, "host": "192.0.2.1"}),
+        ("client_certificate", {"client_key": "/k.pem"}),
+        ("server_name", {"port": 25, "tls": "none", "server_name": "mx.example"}),
+        ("password_file", {"username": "u", "password": "canary", "password_file": "/p"}),
+        ("password_credential", {"username": "u", "password_file": "/p", "password_credential": "c"}),
+        ("oauth", {"username": "u", "password": "canary", "oauth": {}}),
+        ("username", {"password_file": "/p"}),
+        ("password_file", {"username": "u", "password_file": "relative"}),
+        ("password_credential", {"username": "u", "password_credential": "../x"}),
+        ("tls", {"port": 25, "tls": "none", "username": "u", "password_file": "/p"}),
+        ("mechanism", {"username": "u", "password": "canary", "mechanism": "xoauth2"}),
+        ("mechanism", {"username": "u", "password": "canary", "mechanism": "external", "client_certificate": "/c.pem"}),
+        ("client_certificate", {"mechanism": "external"}),
+    ],
+)
+def test_contradictions_are_refused_by_their_field(named, given):
+    error = refused({"host": "smtp.example.net", **given})
+    assert error.field.endswith(f".{named}") and "canary" not in str(error)
+
+
+OAUTH = {"token_endpoint": "https://login.example/token", "client_id": "app", "refresh_token": "r"}
+
+
+def test_oauth_leads_to_a_token():
+    relay = one(username="u", oauth=OAUTH)
+    assert relay["mechanism"] == "xoauth2" and relay["oauth"] == {**OAUTH, "client_secret": None, "scope": None, "ca_file": None, "local_port": None}
+    assert normalise_relays([relay]) == [relay]
+
+
+@pytest.mark.parametrize(
+    ("named", "given"),
+    [
+        ("token_endpoint", {"token_endpoint": "http://login.example/token"}),
+        ("token_endpoint", {"token_endpoint": "https://u:canary@login.example/"}),
+        ("token_endpoint", {"token_endpoint": "https://login.example/#x"}),
+        ("token_endpoint", {"token_endpoint": "https://[login.example/"}),
+        ("token_endpoint", {"token_endpoint": None}),
+        ("client_id", {"client_id": None}),
+        ("refresh_token", {"refresh_token": None}),
+        ("client_secret", {"client_secret": "canary\n"}),
+        ("secret", {"secret": "canary"}),
+    ],
+)
+def test_oauth_that_can_not_work_is_refused(named, given):
+    error = refused({"host": "smtp.example.net", "username": "u", "oauth": {**OAUTH, **given}})
+    assert error.field.endswith(f".oauth.{named}") and "canary" not in str(error)
+
+
+def test_a_mechanism_with_a_password_contradicts_oauth():
+    assert refused({"host": "smtp.example.net", "username": "u", "oauth": OAUTH, "mechanism": "plain"}).field.endswith(".mechanism")
+
+
+def test_names_that_are_one_to_postfix_are_refused():
+    with pytest.raises(RelayError, match=r"^outpost_smtp_relays\[1\] \(a_b\)\.name: .* are one name to Postfix"):
+        normalise_relays([{"host": "a.example", "name": "a-b"}, {"host": "b.example", "name": "a_b"}])
+
+
 @pytest.mark.parametrize(
     ("host", "expected"),
     [
@@ -166,3 +264,9 @@ def test_a_hostile_name_does_not_get_into_the_message():
 def test_an_empty_list_is_refused():
     with pytest.raises(RelayError, match="^mine: is empty"):
         normalise_relays([], "mine")
+
+
+def test_what_is_normalised_is_so_already() -> None:
+    """A role gives the list through the filter to modules, which check it once more."""
+    once = normalise_relays([{"host": "a.example"}, {"host": "b.example", "senders": ["root"], "username": "u", "password": "p"}])
+    assert normalise_relays(once) == once

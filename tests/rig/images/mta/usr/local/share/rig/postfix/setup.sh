@@ -10,4 +10,5 @@ install -d -m 750 -g dovecot /etc/dovecot/keys /etc/dovecot/keys/default /etc/do
 base64 --wrap=0 /etc/rig-oauth.key | install -m 640 -g dovecot /dev/stdin /etc/dovecot/keys/default/HS256/default
 # postfix(1) makes the directory in which Dovecot makes its socket.
 postfix check
-systemctl --quiet enable --now dovecot postfix
+systemctl --quiet daemon-reload
+systemctl --quiet enable --now dovecot postfix rig-token-endpoint

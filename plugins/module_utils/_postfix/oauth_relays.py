@@ -1,0 +1,96 @@
+# Copyright (c) 2026 outpost.smtp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection; may change without notice.
+
+"""Relays that log in with an OAuth 2.0 access token.
+
+Postfix leaves SASL mechanisms to Cyrus SASL, which has no XOAUTH2 of its own. Such a relay is therefore reached through a
+proxy on the loopback interface that does TLS and the login (package _oauth), and to Postfix it is a relay without either.
+"""
+
+from __future__ import annotations
+
+import time
+import typing as t
+
+from ansible_collections.outpost.smtp.plugins.module_utils._oauth import stored_token
+from ansible_collections.outpost.smtp.plugins.module_utils._oauth.settings import DATA, OAuthError, RelaySettings
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import relay_login, relay_trust
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.relay import NONE, RelayError
+
+FIRST_PORT = 10465
+"""The local port of the first relay with oauth in a list, unless it says another; each further one has the next."""
+PROXY_ADDRESS = "127.0.0.1"
+
+_NOT_BY_PROXY = ("srv", "fingerprints", "client_certificate")
+
+Relay = t.Mapping[str, t.Any]
+
+
+def behind_proxy(relays: t.Sequence[Relay], variable: str) -> t.List[t.Dict[str, t.Any]]:
+    """Return the relays as Postfix has to know them. They are as ``normalise_relays`` gives them. Raises RelayError."""
+    ports = {proxy.name: proxy.local_port for proxy in proxies(relays, variable)}
+    return [{**relay, **_stand_in(ports[relay["name"]])} if relay["name"] in ports else dict(relay) for relay in relays]
+
+
+def _stand_in(port: int) -> t.Dict[str, t.Any]:
+    no_login = {**dict.fromkeys(relay_login.FIELDS), "mechanism": relay_login.AUTO}
+    return {"host": PROXY_ADDRESS, "port": port, "tls": NONE, "family": "ipv4", **no_login, **relay_trust.UNSET}
+
+
+def proxies(relays: t.Sequence[Relay], variable: str) -> t.List[RelaySettings]:
+    """Return what the proxy has to know of those relays that need it. Raises RelayError for what it can not do."""
+    found: t.List[RelaySettings] = []
+    for index, relay in enumerate(relays):
+        if relay["oauth"] is None:
+            continue
+        place = f"{variable}[{index}] ({relay['name']})"
+        for field in _NOT_BY_PROXY:
+            if relay[field]:
+                raise RelayError(f"{place}.{field}", "can not be combined with 'oauth'")
+        proxy = _proxy(relay, FIRST_PORT + len(found))
+        for earlier in found:
+            if earlier.local_port == proxy.local_port:
+                raise RelayError(f"{place}.oauth.local_port", f"{proxy.local_port} leads to relay {earlier.name} already; give each its own")
+        found.append(proxy)
+    return found
+
+
+def _proxy(relay: Relay, port: int) -> RelaySettings:
+    oauth = relay["oauth"]
+    return RelaySettings(
+        name=relay["name"],
+        host=relay["host"],
+        port=relay["port"],
+        tls=relay["tls"],
+        family=relay["family"],
+        ca_file=relay["ca_file"],
+        server_name=relay["server_name"],
+        minimum_tls=relay["minimum_tls"],
+        username=relay["username"],
+        local_port=oauth["local_port"] or port,
+        token_endpoint=oauth["token_endpoint"],
+        client_id=oauth["client_id"],
+        client_secret=oauth["client_secret"],
+        refresh_token=oauth["refresh_token"],
+        scope=oauth["scope"],
+        token_ca_file=oauth["ca_file"],
+    )
+
+
+def with_access_token(relay: Relay, place: str, data: str = DATA) -> t.Dict[str, t.Any]:
+    """Return a relay with the access token that the proxy of this host has for it, if it is one with oauth.
+
+    ``place`` is what messages call the relay. Raises RelayError where there is no valid token.
+    """
+    if relay["oauth"] is None:
+        return dict(relay)
+    try:
+        stored = stored_token.load(stored_token.path_of(f"{data}/tokens", _proxy(relay, FIRST_PORT)))
+    except OAuthError as error:
+        raise RelayError(f"{place}.oauth", str(error)) from None
+    if not stored.access_token or stored.expires <= time.time():
+        raise RelayError(f"{place}.oauth", "this host has no valid access token for the relay; role postfix_relay sets up the service that gets one")
+    return {**relay, "oauth": None, "access_token": stored.access_token}

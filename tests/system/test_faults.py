@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A run that is killed: before each effect that it has on the host, Postfix works and loses no mail, and the next run finishes."""
+
+from __future__ import annotations
+
+import ast
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from fault_lab import ABSENT, OLD_MAIN, Faults
+from system_lab import RELEASES
+
+#: Faults on the host during a run, by the numbers that they have in the collection's list, and the tests of each.
+TESTS = {
+    "C1 the disk is full": ["test_faults_disk.py::test_no_room"],
+    "C2 no inodes are left": ["test_faults_disk.py::test_no_room"],
+    "C3 the file system can not be written": ["test_faults_disk.py::test_read_only"],
+    "C4 kill -9 of the module, of postmap": ["test_faults.py::test_killed", "test_faults_host.py::test_postmap_is_killed"],
+    "C5 reboot between tasks": ["test_faults_role.py::test_reboot"],
+    "C6 Postfix is missing, broken, or something else is in its place": [
+        "test_faults_host.py::test_broken_beforehand",
+        "test_faults_host.py::test_half_installed",
+        "test_faults_role.py::test_another_mail_server",
+        "test_faults_role.py::test_port_25_is_taken",
+    ],
+    "C7 postmap loses a key": ["test_faults_host.py::test_postmap_loses_a_key"],
+    "C8 a built map has the wrong mode or owner": ["test_faults_host.py::test_a_built_map_is_open_to_others"],
+    "C9 main.cf is edited by hand": ["test_faults_host.py::test_edited_by_hand_meanwhile", "test_faults_host.py::test_edited_by_hand_between_runs"],
+    "C10 the relay can not be reached or refuses the password": ["test_faults_host.py::test_the_old_relay_stays"],
+    "C20 two runs at once": ["test_faults_host.py::test_two_runs_at_once"],
+    "C21 the connection is lost": ["test_faults_role.py::test_the_controller_goes_away"],
+    "C23 the user of Postfix gets another number": ["test_faults_host.py::test_another_number_of_the_user"],
+    "C24 no systemd, no /proc": ["test_faults_host.py::test_no_systemd"],
+    "C25 check mode on a fresh host": ["test_faults_role.py::test_package_manager_is_locked", "test_check_mode.py::test_what_check_mode_announces_is_what_happens"],
+    "C26 nothing stays after the removal": ["test_faults_host.py::test_nothing_stays"],
+    "C27 a second run changes nothing after each fault": ["fault_lab.py::heals", "fault_driver.py::kills", "fault_driver.py::starve"],
+}
+NUMBERS = [*range(1, 11), 20, 21, *range(23, 28)]
+
+#: Both ends of each change, and how many of the steps are left out for each that it is killed at. Steps are effects by which names
+#: change or other programs work. With OUTPOST_SMTP_EVERY_EFFECT=1, none is left out, and what fills files counts, too: a quarter of an hour.
+KILLS = {
+    "a first relay, and none": (1, lambda faults: (faults.relay(), ABSENT)),
+    "another relay": (1, lambda faults: (faults.relay(), faults.relay(name="second", port=587, account=faults.new_password()))),
+    "another password": (3, lambda faults: (faults.relay(), faults.relay(account=faults.new_password()))),
+    "another name": (3, lambda faults: (faults.relay(), faults.relay(name="second"))),
+    "kept and reverted": (2, lambda faults: faults.kept_and_reverted()),
+    "hash": (3, lambda faults: (faults.relay(table_type="hash"), faults.relay(table_type="hash", account=faults.new_password()))),
+    "lmdb": (3, lambda faults: (faults.relay(table_type="lmdb"), faults.relay(table_type="lmdb", account=faults.new_password()))),
+    "from texthash to hash": (3, lambda faults: (faults.relay(), faults.relay(table_type="hash"))),
+    "Postfix without a main.cf": (2, lambda faults: (faults.relay(), ABSENT)),
+}
+
+
+def test_every_fault_has_its_tests():
+    assert sorted(int(name.split()[0][1:]) for name in TESTS) == NUMBERS
+    here = Path(__file__).parent
+    for place in {place for places in TESTS.values() for place in places}:
+        file, name = place.split("::")
+        names = [node.name for node in ast.walk(ast.parse((here / file).read_text())) if isinstance(node, ast.FunctionDef)]
+        assert name in names, place
+
+
+@pytest.fixture(scope="module")
+def faults(trio):
+    faults = Faults(trio)
+    with faults.two_passwords(), ThreadPoolExecutor() as pool:
+        list(pool.map(faults.prepare, RELEASES))
+        yield faults
+
+
+@pytest.mark.parametrize("change", KILLS)
+def test_killed(faults, change):
+    """The servers of the lab share the effects among them."""
+    thin, sides = KILLS[change]
+    every = bool(os.environ.get("OUTPOST_SMTP_EVERY_EFFECT"))
+    stride = len(RELEASES) * (1 if every else thin)
+    sides = sides(faults)
+    daemon = change != "Postfix without a main.cf"
+
+    def kill(number: int) -> list[int]:
+        host = RELEASES[number]
+        faults.begin(host, OLD_MAIN if daemon else "")
+        first = number + len(RELEASES) * (list(KILLS).index(change) % thin)
+        report = faults.drive(host, "kills", sides=sides, every=every, share=[first, stride], daemon=daemon, last=faults.relay())
+        return [len(steps) for steps in report["killed"]]
+
+    with ThreadPoolExecutor() as pool:
+        killed = list(pool.map(kill, range(len(RELEASES))))
+    assert min(map(min, killed)) > 6 // thin, "the counting works"
+    faults.await_delivery()

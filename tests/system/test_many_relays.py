@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Many relays from one list: failover between 465 and 587, senders with relays of their own, two accounts at one host.
+
+The relays are two real servers, and the hosts under test have a main.cf that would break or weaken each of the transports if
+they took their settings from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from system_lab import RELEASES, Lab, run_playbook
+
+CA = "/usr/local/share/rig-ca.pem"
+PATIENCE = 30.0
+"""Seconds; mail needs less than one."""
+
+ADMINISTRATORS = """\
+compatibility_level = 2
+inet_interfaces = loopback-only
+inet_protocols = ipv4
+mydestination =
+always_bcc = unicode@provider.test
+smtp_always_send_ehlo = no
+smtp_discard_ehlo_keywords = auth, starttls
+smtp_fallback_relay = [smtp.provider.test]:25
+smtp_sasl_auth_soft_bounce = no
+smtp_skip_5xx_greeting = no
+smtp_tls_cert_file = /nowhere.pem
+smtp_tls_exclude_ciphers = aNULL
+smtp_tls_mandatory_exclude_ciphers = aNULL
+smtp_tls_policy_maps = static:none
+smtp_tls_security_level = none
+smtpd_client_restrictions = reject
+smtpd_recipient_restrictions = reject
+smtpd_sender_restrictions = reject
+smtpd_tls_chain_files = /nowhere.pem
+smtpd_tls_exclude_ciphers = aNULL
+smtpd_tls_mandatory_protocols = TLSv1.3
+tls_high_cipherlist = ECDHE+AESGCM
+tls_medium_cipherlist = ECDHE+AESGCM
+"""
+
+_ANSWERS = "(exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null"
+# Without the service, connections to its port are refused.
+STOP = f"""cp /etc/postfix/master.cf /root/master.cf.kept
+postconf -MX {{port}}/inet && postfix reload 2>/dev/null
+while {_ANSWERS}; do sleep 0.05; done"""
+START = f"""mv /root/master.cf.kept /etc/postfix/master.cf
+postfix reload 2>/dev/null
+until {_ANSWERS}; do sleep 0.05; done"""
+
+
+class Site:
+    """The hosts under test, the relays, and what became of mail."""
+
+    def __init__(self, lab: Lab, directory) -> None:
+        self.lab, self.directory = lab, directory
+
+    def relays(self, **changes):
+        """The list under test; *changes* are fields of relays by name."""
+        list_ = [
+            {"name": "primary", "host": "smtp.provider.test", "port": 465, "account": "alerts"},
+            {"name": "second", "host": "postfix.provider.test", "port": 587, "account": "canary"},
+            {"name": "billing", "host": "smtp.provider.test", "port": 587, "account": "billing", "senders": ["billing@provider.test"]},
+        ]
+        return [{**self._credential(relay.pop("account")), "ca_file": CA, **relay, **changes.get(relay["name"], {})} for relay in list_]
+
+    def _credential(self, account: str) -> dict:
+        return {field: self.lab.accounts[account][field] for field in ("username", "password")}
+
+    def configure(self, preflight: str = "auto", **changes):
+        variables = {"outpost_smtp_relays": self.relays(**changes), "postfix_relay_preflight": preflight}
+        run = run_playbook(self.lab, self.directory, "tests/system/plays/relay.yml", variables, hosts="servers")
+        assert run.status == 0, run.output
+        return run
+
+    def on_all(self, script: str) -> dict[str, str]:
+        """What a script prints on each host, all at the same time. ``$TAG`` is new and the host's own."""
+        self.tags = {host: f"{host}-{secrets.token_hex(4)}" for host in RELEASES}
+        with ThreadPoolExecutor(len(RELEASES)) as pool:
+            printed = pool.map(lambda host: self.lab.shell(f"TAG={self.tags[host]}; {script}", host).stdout, RELEASES)
+            return dict(zip(RELEASES, printed))
+
+    def send(self, sender: str = "alerts@provider.test") -> dict[str, str]:
+        """Give a message to each host; the tags by which they are found."""
+        self.on_all(f"printf 'Subject: %s\\nMIME-Version: 1.0\\nContent-Type: text/plain; charset=utf-8\\nContent-Transfer-Encoding: 8bit\\n\\n"
+                    f"gr\\303\\274n\\n' $TAG | sendmail -f {sender} inbox+$TAG@provider.test")  # fmt: skip
+        return dict(self.tags)
+
+    def arrived(self, tag: str, mailbox: str = "inbox") -> list[str]:
+        """The messages with a tag in a mailbox."""
+        listed = self.lab.shell(f"grep -rlF 'Subject: {tag}' /var/mail/{mailbox}/Maildir/new || :", "provider").stdout.split()
+        return [self.lab.shell(f"cat '{path}'", "provider").stdout for path in listed]
+
+    def the_messages(self, tags: dict[str, str]) -> dict[str, str]:
+        """The one message of each host."""
+        with ThreadPoolExecutor(len(tags)) as pool:
+            return dict(zip(tags, pool.map(self._the_message, tags.values())))
+
+    def _the_message(self, tag: str) -> str:
+        """The one message with a tag, which may still be on its way."""
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            found = self.arrived(tag)
+            if found:
+                assert len(found) == 1, f"{tag} arrived more than once"
+                return found[0]
+            time.sleep(0.1)
+        queue = self.lab.shell("postqueue -p", tag.rpartition("-")[0]).stdout
+        pytest.fail(f"{tag} did not arrive; in the queue of its host:\n{queue}")
+
+    def deferred(self, host: str, reason: str) -> dict:
+        """The entry of the queue whose delay has this reason, once there is one."""
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            entries = [json.loads(line) for line in self.lab.shell("postqueue -j", host).stdout.splitlines()]
+            for entry in entries:
+                if any(reason in recipient.get("delay_reason", "") for recipient in entry["recipients"]):
+                    return entry
+            time.sleep(0.1)
+        pytest.fail(f"nothing was deferred on {host} because of {reason!r}: {entries}")
+
+    def logged_in(self, server: str, tag: str) -> list[str]:
+        """Who logged in at the server to hand over the messages of a host that are now in its log."""
+        host = tag.rpartition("-")[0]
+        clients = f"client=[^ ]*\\[{self.lab.address(host).replace('.', chr(92) + '.')}\\]"
+        return self.lab.shell(f"grep -oE '{clients}.*sasl_username=.*' /var/log/mail.log | sed 's/.*sasl_username=//'", server).stdout.split()
+
+    @contextlib.contextmanager
+    def stopped(self, server: str, port: int):
+        """Within this, nothing listens on the port."""
+        self.lab.shell(STOP.format(port=port), server)
+        try:
+            yield
+        finally:
+            self.lab.shell(START.format(port=port), server)
+
+
+@pytest.fixture(scope="module")
+def site(trio, tmp_path_factory):
+    """Every release with the list of relays, set up twice; the second run changes nothing."""
+    site = Site(trio, tmp_path_factory.mktemp("site"))
+    with ThreadPoolExecutor(len(RELEASES)) as pool:
+        list(pool.map(trio.fresh_postfix, RELEASES))
+    site.on_all(f"printf %s '{ADMINISTRATORS}' >/etc/postfix/main.cf")
+    site.configure()
+    again = site.configure()
+    assert again.changed() == []
+    return site
+
+
+def way(message: str) -> list[str]:
+    """By which servers the message came (by SMTP, not LMTP), the first one first."""
+    lines = message.partition("\n\n")[0].replace("\n\t", " ").replace("\n ", " ").split("\n")
+    return [line.partition(" by ")[2].split()[0] for line in reversed(lines) if line.startswith("Received: from ") and " with ESMTP" in line]
+
+
+def test_each_sender_has_its_relay_and_its_account_at_one_host(site):
+    for sender in ("alerts@provider.test", "billing@provider.test"):
+        for host, message in site.the_messages(site.send(sender)).items():
+            assert way(message) == ["smtp.provider.test"], (host, message)
+            assert f"(Authenticated sender: {sender})" in message, (host, message)
+
+
+def test_a_stopped_primary_on_465_is_replaced_by_the_second_on_587(site):
+    with site.stopped("provider", 465):
+        tags = site.send()
+        messages = site.the_messages(tags)
+    for host, message in messages.items():
+        assert way(message) == [f"{host}.lab.test", "postfix.provider.test", "smtp.provider.test"], message
+        assert "Content-Transfer-Encoding: 8bit" in message and "\ngrün\n" in message, "its content was converted"
+        assert site.logged_in("postfix", tags[host])[-1] == site.lab.accounts["canary"]["username"]
+        assert len(site.arrived(tags[host], "unicode")) == 1, "always_bcc was done again on the way to the next transport"
+
+
+def test_if_the_second_fails_too_mail_is_kept_and_arrives_once(site):
+    with site.stopped("provider", 465), site.stopped("postfix", 587):
+        tags = site.send()
+        for host in RELEASES:
+            site.deferred(host, "postfix.provider.test")
+    site.on_all("postqueue -f")
+    for message in site.the_messages(tags).values():
+        assert way(message)[-2:] == ["postfix.provider.test", "smtp.provider.test"]
+
+
+def test_a_refused_password_is_sent_once_and_a_name_without_address_returns_no_mail(site):
+    before = refused(site)
+    site.configure("never", primary={"password": "wrong"}, billing={"host": "nowhere.provider.test"})
+    tags = site.send()
+    for message in site.the_messages(tags).values():
+        assert "postfix.provider.test" in way(message)
+    assert refused(site) - before == len(RELEASES), "not once per message"
+
+    billing = site.send("billing@provider.test")
+    for host in RELEASES:
+        entry = site.deferred(host, "nowhere.provider.test")
+        assert entry["sender"] == "billing@provider.test"
+    site.configure()
+    site.on_all("postqueue -f")
+    for message in site.the_messages(billing).values():
+        assert "(Authenticated sender: billing@provider.test)" in message
+
+
+def refused(site) -> int:
+    return int(site.lab.shell("grep -c 'authentication failed:' /var/log/mail.log || :", "provider").stdout)

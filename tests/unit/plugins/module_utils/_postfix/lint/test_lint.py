@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What real servers do not show: other versions and distributions, files in the way, bounds. The faults are in tests/system/lint_cases.py."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from pathlib import Path
+
+import pytest
+from smtp_server import Certificates
+
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.errors import PostfixError
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.host import Result
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.lint import lint, relays
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.lint.catalogue import AREAS, CATALOGUE
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.lint.finding import finding
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.lint.words import wrong_protocols
+
+HOST = "smtp.example.net"
+SECRET = "do-not-tell-4711"
+LOGIN = "smtp_sasl_auth_enable = yes\nsmtp_sasl_tls_security_options = noanonymous\nsmtp_tls_security_level = secure\n"
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def relay(subject, certificates):
+    """Make the instance one with a relay: relay(next hop, key, more of main.cf)."""
+
+    def make(nexthop: str = f"[{HOST}]:587", key: str = f"[{HOST}]:587", more: str = "", credential: str = f"me:{SECRET}") -> None:
+        table = subject.file("passwd", f"{key} {credential}\n")
+        subject.main(f"relayhost = {nexthop}\nsmtp_sasl_password_maps = texthash:{table}\nsmtp_tls_CAfile = {certificates.ca_file}\n{LOGIN}{more}")
+
+    return make
+
+
+def of(findings, code):
+    return [one for one in findings if one.code == code]
+
+
+def test_a_sound_relay_has_no_finding(subject, relay):
+    relay()
+    assert subject.lint() == []
+
+
+def test_errors_come_first_and_lines_in_their_order(subject):
+    more = "".join(f"parameter{number} = $nothing\n" for number in range(12))
+    subject.warnings = "".join(f"postconf: warning: {subject.directory}/main.cf: unused parameter: parameter{number}=x\n" for number in (11, 2, 9))
+    subject.main(f"smtp_connect_timeout = soon\n{more}")
+    found = subject.lint()
+    assert [one.severity for one in found] == ["error", "warning", "warning", "warning"]
+    assert [one.place for one in found] == [
+        "main.cf:3: smtp_connect_timeout",
+        "main.cf:6: parameter2",
+        "main.cf:13: parameter9",
+        "main.cf:15: parameter11",
+    ]
+
+
+def test_names_tell_whose_a_finding_is(subject, relay):
+    relay(nexthop="[other.example.net]:587")
+    subject.master("outpost_a unix - - n - - smtp -o smtp_connect_timeout=$outpost_a_timeout\n")
+    main = (subject.directory / "main.cf").read_text()
+    (subject.directory / "main.cf").write_text(f"{main}outpost_a_timeout = soon\n")
+    found = subject.lint()
+    assert of(found, "lint_value_not_time")[0].names == {"smtp_connect_timeout", "outpost_a", "outpost_a_timeout"}
+    assert of(found, "lint_no_credential")[0].names == {"smtp_sasl_password_maps", "smtp", "relayhost"}
+    assert of(found, "lint_credential_unused")[0].names == {"smtp_sasl_password_maps", "passwd"}
+
+
+def test_a_table_among_others_in_a_list_is_the_only_one_at_fault(subject):
+    subject.main(f"virtual_alias_maps = texthash:{subject.file('good')}, texthash:{subject.directory}/gone\n")
+    assert [one.names for one in subject.lint()] == [{"gone"}]
+
+
+# -- versions and distributions -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("version", "level", "codes"),
+    [
+        ("3.5.8", "3.6", ["lint_compatibility_level_dotted"]),
+        ("3.5.8", "2", []),
+        ("3.5.25", "3.6", []),
+        ("3.7.11", "3.9", ["lint_compatibility_level"]),
+        ("3.10.13", "3.9", []),
+        ("3.10.13", "3.1", ["lint_compatibility_level"]),
+    ],
+)
+def test_compatibility_levels(subject, version, level, codes):
+    subject.defaults = subject.defaults.replace("mail_version = 3.10.13", f"mail_version = {version}")
+    (subject.directory / "main.cf").write_text(f"compatibility_level = {level}\ninet_interfaces = loopback-only\n")
+    assert subject.codes() == codes
+
+
+@pytest.mark.parametrize(
+    ("value", "version", "wrong"),
+    [
+        (">=TLSv1.2", (3, 5, 25), [">=TLSv1.2"]),
+        (">=TLSv1.2", (3, 6, 0), []),
+        (">=TLSv1.2 <=TLSv1.3", (3, 10, 0), []),
+        ("!SSLv2,!SSLv3:!TLSv1 !tlsv1.1", (3, 5, 0), []),
+        ("TLSv12", (3, 10, 0), ["TLSv12"]),
+        ("TLSv1.2+", (3, 10, 0), ["TLSv1.2+"]),
+        ("", (3, 10, 0), []),
+    ],
+)
+def test_protocols_of_a_version(value, version, wrong):
+    assert wrong_protocols(value, version) == wrong
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "remedy"),
+    [
+        ("debian", "lmdb", "postfix-lmdb"),
+        ("redhat", "pcre", "postfix-pcre"),
+        ("redhat", "hash", "without Berkeley DB: build the table as lmdb"),
+    ],
+)
+def test_a_type_that_is_not_compiled_in(subject, family, kind, remedy):
+    subject.family, subject.types = family, "lmdb texthash\n" if kind != "lmdb" else "hash texthash\n"
+    subject.defaults = subject.defaults.replace("default_database_type = hash", "default_database_type = lmdb")
+    subject.main(f"virtual_alias_maps = {kind}:{subject.file('virtual')}\n")
+    found = subject.lint()
+    assert [one.code for one in found] == ["lint_table_type"] and remedy in found[0].remedy
+
+
+def test_names_that_another_version_knows(subject):
+    def warned(name: str, text: str) -> str:
+        subject.warnings = f"/usr/sbin/postconf: warning: {subject.directory}/main.cf: {text}\n"
+        subject.main(f"{name} = no\n")
+        found = subject.lint()
+        return f"{found[0].code}: {found[0].found} {found[0].remedy}"
+
+    subject.defaults = subject.defaults.replace("mail_version = 3.10.13", "mail_version = 3.7.11")
+    assert re.match("lint_parameter_too_new: .* 3.8", warned("use_srv_lookup", "unused parameter: use_srv_lookup=no"))
+    assert "lint_parameter_deprecated: smtp_use_tls" in warned("smtp_use_tls", "")
+    text = 'support for parameter "smtp_use_tls" will be removed; instead, specify "smtp_tls_security_level"'
+    subject.defaults = subject.defaults.replace("mail_version = 3.7.11", "mail_version = 3.10.13")
+    assert warned("smtp_use_tls", text).endswith("Instead, specify smtp_tls_security_level.")
+
+
+def test_a_wrong_value_that_only_the_expansion_shows(subject):
+    subject.main("smtpd_timeout = ${stress?{10}:{300}}s\nmine = 3\nsmtp_destination_recipient_limit = ${mine}x\n")
+    assert [(one.code, one.place) for one in subject.lint()] == [("lint_value_not_number", "main.cf:5: smtp_destination_recipient_limit")]
+
+
+# -- the host -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_configuration_that_nobody_can_read(subject):
+    subject.run = lambda argv, stdin: Result(1, "", f'postconf: fatal: main.cf, line 3: missing value: "{SECRET}"\n')
+    found = subject.lint()
+    assert [one.code for one in found] == ["lint_configuration_unreadable"] and SECRET not in repr(found)
+    subject.run = lambda argv, stdin: Result(1, "", "postconf: fatal: parameter inet_interfaces: no local interface found for ::1\n")
+    found = subject.lint()
+    assert [one.code for one in found] == ["lint_interface_missing"] and "::1" in found[0].found
+
+
+def test_a_value_that_ends_every_program_is_named_without_itself(subject, relay):
+    relay(more="default_process_limit = 3\n")
+    subject.fatal = f"postmap: fatal: bad numerical configuration: default_process_limit = {SECRET}\n"
+    found = of(subject.lint(), "lint_start_fails")
+    assert found[0].names == {"default_process_limit"} and SECRET not in repr(found)
+
+
+def test_there_is_an_end_to_waiting(subject):
+    def never(argv, stdin):
+        raise PostfixError("postconf did not end within 1 seconds")
+
+    subject.run = never
+    with pytest.raises(PostfixError, match="did not end"):
+        subject.lint()
+
+
+def test_files_in_the_chroot_count_while_postfix_runs(subject, relay):
+    relay()
+    master = subject.directory / "master.cf"
+    master.write_text(master.read_text().replace("smtp       unix  -       -       n", "smtp       unix  -       -       y"))
+    (subject.queue / "etc").mkdir()
+    for name in ("resolv.conf", "hosts", "nsswitch.conf", "services"):
+        source = Path("/etc", name)
+        (subject.queue / "etc" / name).write_bytes(source.read_bytes() if source.exists() else b"")
+    (subject.queue / "etc" / "hosts").write_text("192.0.2.1 elsewhere\n")
+    assert subject.codes() == []
+    subject.running = True
+    found = subject.lint()
+    assert [(one.code, one.place) for one in found] == [("lint_chroot_differs", f"{subject.queue}/etc/hosts")]
+
+
+def test_a_token_plugin_beside_a_password(subject, relay):
+    subject.plugins = ["plain", "login", "xoauth2"]
+    relay()
+    assert subject.codes() == ["lint_token_plugin"]
+    relay(more="smtp_sasl_mechanism_filter = !xoauth2, static:all\n")
+    assert subject.codes() == []
+
+
+def test_a_named_pipe_is_not_waited_for(subject):
+    os.mkfifo(subject.directory / "virtual")
+    subject.main(f"virtual_alias_maps = hash:{subject.directory}/virtual\n")
+    subject.file("virtual.db")
+    assert subject.codes() in ([], ["lint_table_stale"])
+
+
+def test_a_table_on_another_server_is_not_asked(subject, relay):
+    subject.types = subject.types + "ldap\n"
+    relay(more=f"sender_dependent_relayhost_maps = ldap:{subject.file('ldap.cf')}\n")
+    asked = []
+    run, subject.run = subject.run, lambda argv, stdin: asked.append(argv[-1]) or run(argv, stdin)
+    assert subject.codes() == ["lint_not_read"]
+    assert not [table for table in asked if table.startswith("ldap:")]
+
+
+def test_proxymap_is_not_asked_since_it_may_not_run(subject, relay):
+    relay()
+    main = (subject.directory / "main.cf").read_text()
+    (subject.directory / "main.cf").write_text(main.replace("texthash:", "proxy:texthash:"))
+    (subject.directory / "passwd").chmod(0o600)
+    subject.defaults = subject.defaults.replace("mail_owner = postfix", "mail_owner = nobody")
+    assert subject.codes() == ["lint_table_unreadable"]
+
+
+@pytest.mark.parametrize("where", ["key", "alone", "key_and_value", "main", "parameter", "comment"])
+def test_a_secret_in_a_wrong_place_is_not_told(subject, relay, where):
+    relay()
+    if where == "key":
+        subject.file("passwd", f"{SECRET} me\n{SECRET} you\n")
+    elif where == "alone":
+        subject.file("passwd", f"[{HOST}]:587\n{SECRET}\n")
+    elif where == "key_and_value":
+        subject.file("passwd", f"me:{SECRET} [{HOST}]:587\n")
+    elif where == "main":
+        relay(more=f"smtp_sasl_password_maps = static:me:{SECRET}\n")
+    elif where == "parameter":
+        relay(more=f"smtp_sasl_password_maps = inline:{{ {HOST}=me:{SECRET} }} {SECRET}:/x\n")
+    else:
+        relay(more=f"smtp_sasl_auth_enable = yes # {SECRET}\n")
+    found = subject.lint()
+    assert found
+    assert SECRET not in repr(found)
+
+
+# -- bounds ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_main_cf_of_ten_thousand_lines(subject):
+    subject.main("".join(f"smtp_conect_timeout_{number} = x{number}\n" for number in range(10_000)))
+    subject.warnings = "".join(
+        f"postconf: warning: {subject.directory}/main.cf: unused parameter: smtp_conect_timeout_{n}=x\n" for n in range(10_000)
+    )
+    begun = time.process_time()
+    found = subject.lint()
+    assert time.process_time() - begun < 5
+    assert len(found) <= len(CATALOGUE) * lint.MAX_OF_A_CODE
+
+
+def test_a_table_of_a_million_lines(subject):
+    text = "".join(f"user{number}@example.net other\n" for number in range(200_000)) + "user1@example.net again\nempty\n" * 50_000
+    subject.main(f"virtual_alias_maps = texthash:{subject.file('virtual', 'a b' + chr(10) + 'a c' + chr(10) + text)}\n")
+    begun = time.process_time()
+    found = subject.lint()
+    assert time.process_time() - begun < 5
+    assert [(one.code, one.place) for one in found] == [("lint_table_duplicate_key", "virtual:2")]
+
+
+# -- the catalogue --------------------------------------------------------------------------------------------------------
+
+
+def test_every_code_of_the_catalogue_can_be_found_and_no_other():
+    assert len(CATALOGUE) == sum(len(rules) for _title, rules in AREAS)
+    package = Path(lint.__file__).parent
+    sources = "".join(path.read_text() for path in [*package.glob("*.py"), *package.parent.glob("*.py")] if path.name != "catalogue.py")
+    assert set(re.findall(r'"(lint_\w+)"', sources)) == set(CATALOGUE)
+    assert set(relays.ABOUT) <= set(CATALOGUE)
+
+
+def test_a_finding_as_a_module_returns_it():
+    one = finding("lint_parameter_twice", "main.cf:3: a", "a is set before", ["b", "a"])
+    assert one.as_dict()["names"] == ["a", "b"] and one.as_dict()["severity"] == "warning"
+    assert set(one.as_dict()) == {"code", "severity", "place", "found", "why", "remedy", "names"}
