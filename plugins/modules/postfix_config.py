@@ -12,16 +12,26 @@ version_added: "0.1.0"
 author: outpost.smtp contributors (@outpost-smtp)
 description:
   - Sets parameters of C(main.cf), services of C(master.cf) and lookup tables together. The new configuration is written
-    beside the live one, read and checked by Postfix there, and then switched to by renaming files, C(main.cf) last.
-    Nothing is edited in place, so a run that is killed at any moment leaves a working configuration, and the next run
-    finishes what is left to do.
+    beside the live one, read by Postfix there, linted, and with O(preflight) tried at the relay; only then it is switched to, by
+    renaming files. Nothing is edited in place, so a run that is killed at any moment leaves a working configuration, and the
+    next run finishes what is left to do.
+  - After the switch, a running Postfix must have taken the configuration up and go on without a fatal error in its log. If not, the old
+    configuration is put back, Postfix goes back to it, and the module fails with RV(rolled_back) and the cause.
+  - Refuses to begin, and says so, where Postfix can not read its configuration before the change, where a restart is needed and
+    Postfix would not start again, where a file can not be replaced (immutable, a mount point of its own, a full disk), and where
+    somebody else changes the files at the same time.
   - Owns exactly what it was given, and remembers what stood there before. What it set in an earlier run and is no longer
     given is taken back. Every other parameter, service and comment stays as the administrator wrote it. New entries stand
     in one marked block at the end of the file; an entry that existed before is replaced where it stands.
   - Keeps its files in the directory C(outpost_smtp) below O(config_directory). Tables are of types that every
     Postfix has built in and reads from their text. A file with secrets has mode 0600 from its first byte on.
-  - Reloads a running Postfix, or restarts it where a parameter needs that (C(inet_interfaces), C(inet_protocols)). A
-    Postfix that does not run is configured but not started; see RV(running).
+  - Reloads a running Postfix, or restarts it where a parameter that postconf(5) says to stop and start Postfix for gets another value
+    (C(inet_interfaces), C(inet_protocols), and what they refer to). A Postfix that does not run is configured but not started;
+    see RV(running).
+  - O(config_directory) may be a link or a file system of its own, and so may C(main.cf) and C(master.cf) be links, also to other
+    file systems; a link stays, and what it points to is replaced. A replaced file keeps its owner, mode and extended attributes (ACL,
+    SELinux label). New files get the label that the kernel gives to what is made in that directory, which in C(/etc/postfix) is the
+    right one by SELinux's own rules for it; this was tried with attributes of other names, not under SELinux.
   - Needs nothing on the host but Python and Postfix, and no facts.
 options:
   config_directory:
@@ -35,11 +45,11 @@ options:
         earlier run created is removed if nothing else is in it; Postfix is then stopped, as it can not run without.
       - With V(reverted), the configuration that a run with O(keep_previous) kept is set again, in the same staged way and
         with the tables that it had. Where none is kept, the one that is set stays. No other option says what is set then.
-    type: str
       - With V(linted), nothing is changed, and RV(findings) says what is wrong with the configuration as it is, whoever wrote it, in
         any O(config_directory). No other option counts then. What only root may read, such as tables with passwords, needs
         C(become); without it the findings say what was not read. U(https://github.com/outpost-smtp/outpost.smtp/blob/main/docs/lint.md)
         lists everything that it finds.
+    type: str
     choices: [present, absent, reverted, linted]
     default: present
   parameters:
@@ -132,7 +142,8 @@ options:
       - Keep the configuration that this run changes, with its tables, so that O(state=reverted) can go back to it. It is kept until
         the next run without this option, which removes it even if there is nothing else to do; so passwords that were replaced
         stay on the host until then.
-      - Only what this module sets is kept. What the administrator changes in the meantime stays either way.
+      - Only what this module sets is kept. What the administrator changes in the meantime stays either way. Where this run is the first
+        that sets anything, going back takes everything back, as with O(state=absent).
     type: bool
     default: false
   preflight:
@@ -151,7 +162,7 @@ options:
     choices: [never, auto, always]
     default: never
   preflight_timeout:
-    description: Seconds that the logins before the switch may take together.
+    description: Seconds that the logins before the switch may take together, at least V(1).
     type: int
     default: 30
   packages_missing:
@@ -170,6 +181,7 @@ attributes:
     support: full
     details:
       - Where Postfix is not installed yet, the C(master.cf) of its package can not be part of the predicted diff.
+      - As nothing is written, the new configuration is neither linted nor tried at the relay.
   diff_mode:
     support: full
     details:
@@ -207,6 +219,19 @@ EXAMPLES = r"""
     state: linted
   register: linted
   failed_when: linted.findings | selectattr("severity", "equalto", "error")
+
+- name: Switch to a new password, which is tried first, and keep the old one until mail has been seen to arrive
+  outpost.smtp.postfix_config:
+    services: "{{ relay_services }}"
+    parameters: "{{ relay_parameters }}"
+    secret_tables:
+      sasl_passwd: "[smtp.example.net]:587 alerts@example.net:{{ vault_smtp_new_password }}"
+    preflight: auto
+    keep_previous: true
+
+- name: Go back to the old one
+  outpost.smtp.postfix_config:
+    state: reverted
 
 - name: Take everything back
   outpost.smtp.postfix_config:
@@ -293,6 +318,43 @@ findings:
       type: list
       elements: str
       sample: [relayhost, smtp, smtp_tls_wrappermode]
+preflight:
+  description:
+    - What came of the logins before the switch (O(preflight)), one for each server that Postfix would use; empty if none was tested.
+    - They are as in RV(outpost.smtp.smtp_auth_info#module:results), of which this is the main part.
+  returned: success, and failure for this reason
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The transport in C(master.cf).
+      type: str
+      sample: outpost_primary
+    ok:
+      description: Whether the login worked and Postfix would use it.
+      type: bool
+      sample: false
+    diagnosis:
+      description: What is wrong; null if nothing is.
+      type: dict
+      contains:
+        code:
+          description: An identifier that never changes its meaning.
+          type: str
+          sample: auth_bad_credentials
+        summary:
+          description: What was seen.
+          type: str
+          sample: "smtp.example.net:587 refuses the user name or password: 535 5.7.8 Error: authentication failed."
+        remedy:
+          description: What to do.
+          type: str
+          sample: Check both.
+rolled_back:
+  description: Whether the old configuration was put back after the switch to the new one, because Postfix did not work with that.
+  returned: success, where it is V(false), and failure
+  type: bool
+  sample: false
 missing_packages:
   description: The packages that have to be installed, called as on this operating system.
   returned: success, and failure for this reason
@@ -368,6 +430,8 @@ def run(params: t.Dict[str, t.Any], check_mode: bool) -> t.Dict[str, t.Any]:
             params["table_type"],
         )
     directory = params["config_directory"]
+    if params["preflight_timeout"] < 1:
+        raise PostfixError("preflight_timeout: must be at least 1 second")
     conduct = Conduct(params["preflight"], params["preflight_timeout"], params["keep_previous"])
     revert = params["state"] == "reverted"
     configurator = Configurator(directory, request, Host(directory), Platform(), mechanisms, conduct, revert)

@@ -19,7 +19,7 @@ import typing as t
 from pathlib import Path
 
 import ansible
-from system_lab import RIG, ROOT
+from system_lab import ROOT
 
 sys.path.insert(0, str(ROOT / "tests" / "rig"))
 
@@ -95,17 +95,20 @@ class Faults:
         if main:
             self.lab.shell("cat > /etc/postfix/main.cf; systemctl restart postfix", host=host, input=main)
 
-    def drive(self, host: str, command: str, **request) -> dict:
+    def drive(self, host: str, command: str, bare: bool = False, **request) -> dict:
         mark = f"{self.mark}-{next(self._count)}-{host}"
-        report = drive(self.lab, host, command, mark=mark, account=self.account, **request)
+        report = drive(self.lab, host, {"command": command, "mark": mark, "account": self.account, **request}, bare)
         with self._changing:
             self.sent += report.get("sent", [])
         return report
 
-    def run(self, host: str, side: dict, check: bool = False, at: str = "", script: str = "", kill: bool = False, **options) -> dict | None:
-        """Run the module; do ``script`` before its first effect that matches ``at``, and with ``kill`` end it there."""
+    def run(self, host: str, side: dict, check: bool = False, at: str = "", script: str = "", kill: bool = False, bare: bool = False, **options):
+        """Run the module; do ``script`` before its first effect that matches ``at``, and with ``kill`` end it there.
+
+        Returns its result, None when it was killed. ``bare``: without systemd and /proc.
+        """
         options = {**side["options"], **options}
-        return self.drive(host, "run", options=options, check=check, at=at, script=script, kill=kill)["result"]
+        return self.drive(host, "run", bare=bare, options=options, check=check, at=at, script=script, kill=kill)["result"]
 
     def set_up(self, host: str, side: dict, **options) -> dict:
         """Run the module, which must succeed."""
@@ -147,15 +150,18 @@ def install_code(lab, host: str) -> None:
             archive.add(path, f"ansible/{path.relative_to(core)}", recursive=False)
         archive.add(ROOT / "tests" / "system" / "fault_driver.py", "fault_driver.py")
     script = f"rm -rf {HERE}; mkdir -p {HERE}; tar -C {HERE} --no-same-owner -xf -"
-    subprocess.run([*RIG, "exec", lab.name, host, "bash", "-c", script], input=content.getvalue(), check=True, capture_output=True)
+    subprocess.run([*lab.entrance(host), "bash", "-c", script], input=content.getvalue(), check=True, capture_output=True)
 
 
-def drive(lab, host: str, command: str, **request) -> dict:
+def drive(lab, host: str, request: dict, bare: bool) -> dict:
     """Let the driver do something on a server. What it needs goes by standard input, as it may hold secrets."""
     words = ["env", f"PYTHONPATH={HERE}", "python3", f"{HERE}/fault_driver.py"]
-    done = subprocess.run(
-        [*RIG, "exec", lab.name, host, *words], input=json.dumps({"command": command, **request}), capture_output=True, text=True, check=False
-    )
+    entrance = lab.entrance(host)
+    if bare:
+        hide = 'mount -t tmpfs none /run/systemd; mount -t tmpfs none /proc; exec "$@"'
+        pid = str(container(lab, host)["State"]["Pid"])
+        entrance = ["nsenter", "--target", pid, "--mount", "--uts", "--ipc", "--net", "--pid", "unshare", "--mount", "sh", "-c", hide, "sh"]
+    done = subprocess.run([*entrance, *words], input=json.dumps(request), capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{host}: {done.stderr[-3000:]}"
     report = json.loads(done.stdout)
     assert "error" not in report, f"{host}: {report['error']}"
@@ -175,7 +181,7 @@ def container(lab, host: str) -> dict:
 def mount(lab, host: str, *words: str) -> None:
     """mount(8) or umount(8) in a server, which may not do so itself."""
     pid = str(container(lab, host)["State"]["Pid"])
-    subprocess.run(["nsenter", "--target", pid, "--mount", *words], check=True, capture_output=True)
+    subprocess.run(["nsenter", "--target", pid, "--mount", "--pid", *words], check=True, capture_output=True)
 
 
 def reboot(lab, host: str) -> None:
@@ -202,6 +208,7 @@ def relay_options(account: dict, name: str = "primary", port: int = 465, table_t
     """One relay of the lab's provider as the role asks module postfix_config for it, short of what no fault depends on."""
     implicit = "yes" if port == 465 else "no"
     service = f"outpost_{name}"
+    ca = "@ca_bundle_1@" if ca_files else CA
     return {
         "name": f"{name} on {port} with {table_type}",
         "transport": f"{service}:[smtp.provider.test]:{port}",
@@ -214,7 +221,7 @@ def relay_options(account: dict, name: str = "primary", port: int = 465, table_t
             "initial_parameters": "compatibility_level = @compatibility_level@\ninet_interfaces = loopback-only\n"
             "smtpd_relay_restrictions = permit_mynetworks, reject\nmydestination =\nalias_maps =\nalias_database =\n",
             "services": f"{service} unix - - @smtp_chroot@ - - smtp\n"
-            f"  -o smtp_tls_wrappermode=${service}_tls_wrappermode -o smtp_tls_security_level=secure -o smtp_tls_CAfile={'@ca_bundle_1@' if ca_files else CA}\n"
+            f"  -o smtp_tls_wrappermode=${service}_tls_wrappermode -o smtp_tls_security_level=secure -o smtp_tls_CAfile={ca}\n"
             f"  -o smtp_sasl_auth_enable=yes -o smtp_sasl_password_maps=${service}_password_maps\n"
             "  -o smtp_sasl_tls_security_options=noanonymous\n",
             "tables": {"aliases": "nobody@faults.test root@faults.test\n"},

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import jinja2
 from from_postfix_scenarios import BY_SENDER, CA, CRASHES, HOST, RELAYHOST, RIGHT, ROLE, SCENARIOS, SENDER_RELAYHOSTS, Scenario
-from system_lab import RIG, ROOT, Lab
+from system_lab import ROOT, Lab
 
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.transports import transports
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.relay import normalise_relays
@@ -57,7 +57,7 @@ class Server:
 
     def run(self, script: str, stdin: bytes = b"") -> str:
         """Run a shell script; secrets go by its standard input."""
-        done = subprocess.run([*RIG, "exec", self.lab.name, self.name, "bash", "-c", script], input=stdin, capture_output=True, check=False)
+        done = subprocess.run([*self.lab.entrance(self.name), "bash", "-c", script], input=stdin, capture_output=True, check=False)
         assert done.returncode == 0, (self.name, script[:80], done.stderr.decode()[-2000:])
         return done.stdout.decode()
 

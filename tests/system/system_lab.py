@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import subprocess
@@ -13,6 +14,10 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "rig"))
+
+from riglib import containers, runtime  # noqa: E402  (needs the path set above)
+
 RIG = [sys.executable, str(ROOT / "tests" / "rig" / "rig.py")]
 SERVER = "debian12"
 RELEASES = ("debian11", "debian12", "debian13")
@@ -31,6 +36,12 @@ for queue in incoming active deferred defer bounce maildrop hold corrupt; do
 done
 tar -C /etc -xf /root/pristine.tar
 """
+
+
+@functools.lru_cache(maxsize=None)
+def _runtime() -> tuple[str, ...]:
+    """The container runtime's command. It is asked about this machine once, not with every command on a host."""
+    return tuple(runtime.base_command(runtime.read_facts()))
 
 
 @dataclasses.dataclass
@@ -65,9 +76,13 @@ class Lab:
         groups = yaml.safe_load((self.state / "inventory.yml").read_text())["all"]["children"].values()
         return next(group["hosts"][host]["ansible_host"] for group in groups if host in group["hosts"])
 
+    def entrance(self, host: str) -> list[str]:
+        """What to put before a command so that it runs on a host, as `rig.py exec` does it."""
+        return [*_runtime(), "exec", "--interactive", containers.Containers(_runtime(), self.name).name(host)]
+
     def shell(self, script: str, host: str = SERVER, **options) -> subprocess.CompletedProcess:
         """Run a shell script on a host of the lab; the script is an argument, so it must not hold a secret."""
-        return subprocess.run([*RIG, "exec", self.name, host, "bash", "-c", script], capture_output=True, text=True, check=True, **options)
+        return subprocess.run([*self.entrance(host), "bash", "-c", script], capture_output=True, text=True, check=True, **options)
 
 
     def fresh_postfix(self, host: str = SERVER) -> None:

@@ -153,6 +153,7 @@ def _use_secrets_of_the_host(faults, host: str) -> None:
     faults.begin(host)
     path = "/root/relay_password"
     side = _from_host(faults, file=path)
+    lab.shell(f"rm -f {path}", host)
     assert f"secret_sources.sasl_passwd[0].file: {path} does not exist" in faults.refused(host, side)
 
     lab.shell(f"umask 077; cat >{path}", host, input="not the password\n")

@@ -33,7 +33,10 @@ TESTS = {
     "C21 the connection is lost": ["test_faults_role.py::test_the_controller_goes_away"],
     "C23 the user of Postfix gets another number": ["test_faults_host.py::test_another_number_of_the_user"],
     "C24 no systemd, no /proc": ["test_faults_host.py::test_no_systemd"],
-    "C25 check mode on a fresh host": ["test_faults_role.py::test_package_manager_is_locked", "test_check_mode.py::test_what_check_mode_announces_is_what_happens"],
+    "C25 check mode on a fresh host": [
+        "test_faults_role.py::test_package_manager_is_locked",
+        "test_check_mode.py::test_what_check_mode_announces_is_what_happens",
+    ],
     "C26 nothing stays after the removal": ["test_faults_host.py::test_nothing_stays"],
     "C27 a second run changes nothing after each fault": ["fault_lab.py::heals", "fault_driver.py::kills", "fault_driver.py::starve"],
 }
@@ -84,7 +87,9 @@ def test_killed(faults, change):
         host = RELEASES[number]
         faults.begin(host, OLD_MAIN if daemon else "")
         first = number + len(RELEASES) * (list(KILLS).index(change) % thin)
-        report = faults.drive(host, "kills", sides=sides, every=every, share=[first, stride], daemon=daemon, last=faults.relay())
+        report = faults.drive(
+            host, "kills", sides=sides, every=every, share=[first, stride], daemon=daemon, start=faults.relay(), last=faults.relay()
+        )
         return [len(steps) for steps in report["killed"]]
 
     with ThreadPoolExecutor() as pool:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from lint_behaviours import BEHAVIOURS, LOG, main_cf, master_cf, recipient, transports
 from lint_cases import CASES, SECRET
-from system_lab import RELEASES, RIG, ROOT, Lab, run_playbook, variables
+from system_lab import RELEASES, ROOT, Lab, run_playbook, variables
 
 HERE = Path(__file__).parent
 BASE = "/root/lint"
@@ -23,7 +23,7 @@ BY_NAME = {case.name: case for case in CASES}
 
 
 def run(lab: Lab, host: str, script: str, stdin: bytes = b"") -> str:
-    done = subprocess.run([*RIG, "exec", lab.name, host, "bash", "-c", script], input=stdin, capture_output=True, check=False)
+    done = subprocess.run([*lab.entrance(host), "bash", "-c", script], input=stdin, capture_output=True, check=False)
     assert done.returncode == 0, (host, script[:200], done.stderr.decode()[-2000:])
     return done.stdout.decode()
 
@@ -103,16 +103,17 @@ def test_who_may_not_read_the_credentials_is_told_so(as_nobody, host):
     assert [(one["code"], one["place"]) for one in as_nobody[host]] == [("lint_not_read", "passwd")]
 
 
+# What the package's own script writes for "Internet Site", and what it changes for "Satellite system".
 _PLAIN = """set -eu
 printf 'exit 101\\n' >/usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d  # starts nothing
-for kind in "Internet Site" "Satellite system"; do
-    rm -f /etc/postfix/main.cf
-    echo "postfix postfix/main_mailer_type select $kind" | debconf-set-selections
-    echo "postfix postfix/mailname string $(hostname -f)" | debconf-set-selections
-    DEBIAN_FRONTEND=noninteractive dpkg-reconfigure postfix >/dev/null 2>&1
-    directory="/root/lint/plain_${kind%% *}"
-    mkdir -p "$directory" && cp /etc/postfix/main.cf /etc/postfix/master.cf "$directory" && touch -d '-1 minute' "$directory"/*
+rm -f /etc/postfix/main.cf
+echo postfix postfix/main_mailer_type select Internet Site | debconf-set-selections
+DEBIAN_FRONTEND=noninteractive dpkg-reconfigure postfix >/dev/null 2>&1
+for kind in Internet Satellite; do
+    mkdir -p /root/lint/plain_$kind && cp /etc/postfix/main.cf /etc/postfix/master.cf /root/lint/plain_$kind
 done
+postconf -c /root/lint/plain_Satellite -e relayhost=smtp.lab.test inet_interfaces=loopback-only
+touch -d '-1 minute' /root/lint/plain_*/*
 rm /usr/sbin/policy-rc.d
 echo postfix postfix/main_mailer_type select No configuration | debconf-set-selections
 """
@@ -155,6 +156,7 @@ def test_what_our_own_role_configures_is_sound(trio, answers, tmp_path):
     playbook.write_text(_PLAY)
     done = run_playbook(trio, tmp_path, str(playbook), variables(trio), "--limit", "servers")
     assert done.status == 0, done.output
+    assert not [finding for task in done.tasks for finding in task["result"].get("findings") or []]
     linted = {task["host"]: task["result"] for task in done.tasks if task["task"] == "Lint"}
     assert {host: (result["changed"], result["findings"]) for host, result in linted.items()} == dict.fromkeys(RELEASES, (False, []))
 
@@ -212,3 +214,21 @@ def test_postmap_swallows_lines_and_keeps_what_it_built(trio, answers, host):
         f"echo 'a new' >stale/virtual; touch -d '+1 minute' stale/virtual; {of} a hash:stale/virtual",
     )
     assert told_by_postmap.split() == ["b", "none", "b"]
+
+
+@pytest.mark.parametrize("host", RELEASES)
+def test_which_parameters_came_and_went_is_so(trio, answers, host):
+    """Those that came later are unknown here, and those that postconf warns about are the ones of the table."""
+    lines = run(trio, host, f"postconf -c {BASE}/good -d").splitlines()
+    built_in = dict(line.partition(" =")[::2] for line in lines)
+    version = level(built_in["mail_version"])
+    assert [name for name, since in NEWER.items() if (name in built_in) != (level(since) <= version)] == []
+    text = "".join(f"{name} =\n" for name in OBSOLETE)
+    run(
+        trio,
+        host,
+        f"mkdir -p {BASE}/obsolete; cp {BASE}/good/master.cf {BASE}/obsolete; tar x -C /",
+        written({f"{BASE}/obsolete/main.cf": (text, 0o644)}),
+    )
+    warnings = run(trio, host, f"postconf -c {BASE}/obsolete 2>&1 >/dev/null")
+    assert [name for name, (_instead, since) in OBSOLETE.items() if (f'parameter "{name}" will be' in warnings) != (level(since) <= version)] == []

@@ -192,10 +192,10 @@ def test_if_the_second_fails_too_mail_is_kept_and_arrives_once(site):
 def test_a_refused_password_is_sent_once_and_a_name_without_address_returns_no_mail(site):
     before = refused(site)
     site.configure("never", primary={"password": "wrong"}, billing={"host": "nowhere.provider.test"})
-    tags = site.send()
-    for message in site.the_messages(tags).values():
-        assert "postfix.provider.test" in way(message)
-    assert refused(site) - before == len(RELEASES), "not once per message"
+    for _message in range(2):
+        for message in site.the_messages(site.send()).values():
+            assert "postfix.provider.test" in way(message)
+    assert refused(site) - before == len(RELEASES), "each host tries a password once"
 
     billing = site.send("billing@provider.test")
     for host in RELEASES:

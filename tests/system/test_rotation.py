@@ -53,7 +53,7 @@ class Fleet:
     def play(self, playbook: str, *options: str, ansible: Path = ROOT / ".dev/venv/bin", **changes):
         relay = {field: changes.pop(field) for field in ("username", "password") if field in changes}
         given = {**variables(self.lab, **relay), **changes}
-        return run_playbook(self.lab, self._directory, f"playbooks/{playbook}.yml", given, *options, hosts=HOSTS, ansible=ansible)
+        return run_playbook(self.lab, self._directory, f"outpost.smtp.{playbook}", given, *options, hosts=HOSTS, ansible=ansible)
 
     def refused_logins(self) -> int:
         return int(self.lab.shell("grep -c 'authentication failed' /var/log/mail.log || true", "provider").stdout)

@@ -44,7 +44,7 @@ def main(arguments: t.Sequence[str]) -> int:
         else:
             serve(relays, given.directory)
     except OAuthError as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return 1
     return 0
 
@@ -101,7 +101,8 @@ def _become_owner(path: str) -> None:
 
 
 def _log(text: str) -> None:
-    print(f"{_ERROR}{text}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"{_ERROR}{text}\n")
+    sys.stderr.flush()
 
 
 def _notify(state: str) -> None:

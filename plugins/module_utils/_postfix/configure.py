@@ -39,7 +39,7 @@ from ansible_collections.outpost.smtp.plugins.module_utils._postfix.request impo
 )
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.set_aside import PREFIX
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.tables import TABLE_TYPES, TEXTHASH
-from ansible_collections.outpost.smtp.plugins.module_utils._postfix.transaction import Conduct, Transaction, read_text, recovered
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.transaction import USUAL, Conduct, Transaction, read_text, recovered
 
 #: What is returned of a change that did not take place.
 NO_EXAMINATION: t.Dict[str, t.Any] = {"findings": [], "preflight": [], "rolled_back": False}
@@ -65,7 +65,7 @@ class Configurator:
         host: Host,
         platform: Platform,
         sasl_mechanisms: t.Sequence[str] = (),
-        conduct: Conduct = Conduct(),  # noqa: B008  (never changes)
+        conduct: Conduct = USUAL,
         revert: bool = False,
     ) -> None:
         """``revert``: the request, which is empty, gives way to the configuration that an earlier run kept."""

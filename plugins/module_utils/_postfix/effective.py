@@ -13,6 +13,7 @@ servers (for MX and SRV records) is asked.
 from __future__ import annotations
 
 import itertools
+import os
 import typing as t
 
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix import checks, local_files, nexthop, sasl_lookup, settings, tls_policy
@@ -59,12 +60,19 @@ def relays(
 
 
 class Reader:
-    """One look at an instance. Without ``ask_dns``, a next hop that is not in brackets is taken for the name of its server."""
+    """One look at an instance.
 
-    def __init__(self, found: Settings, maps: Maps, platform: Platform, deadline: Deadline, ask_dns: bool = True) -> None:
+    Without ``ask_dns``, a next hop that is not in brackets is taken for the name of its server. Where Postfix is not
+    ``started``, a file that its chroot lacks is one that is copied there when it is, as Debian does.
+    """
+
+    def __init__(
+        self, found: Settings, maps: Maps, platform: Platform, deadline: Deadline, ask_dns: bool = True, started: bool = True
+    ) -> None:
         self._settings = found
         self._maps = maps
         self._ask_dns = ask_dns
+        self._started = started
         self._router = Router(self._settings, self._maps)
         self._plugins = sasl_lookup.installed(platform)
         self._deadline = deadline
@@ -167,7 +175,8 @@ class Reader:
         root = parameters.get("queue_directory") if service and self._settings.chrooted(service) else "/"
         try:
             destination = nexthop.parse(text, parameters.get("smtp_tcp_port") or "smtp")
-            port = nexthop.port_number(destination.service, parameters, root)
+            has_services = self._started or os.path.exists(os.path.join(root, "etc/services"))
+            port = nexthop.port_number(destination.service, parameters, root if has_services else "/")
         except nexthop.NextHopError as error:
             relay = self._new(way, text)
             relay.crash = str(error)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.outpost.smtp.plugins.module_utils._postfix import preflight
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.directory import State
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.errors import PostfixError
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.host import Host
@@ -22,6 +21,8 @@ from ansible_collections.outpost.smtp.plugins.module_utils._postfix.lint.finding
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.plan import Plan
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 
+#: When to log in: never, where an earlier run has set up the host and the change makes a login different, before each change.
+NEVER, AUTO, ALWAYS = "never", "auto", "always"
 #: Seconds that the linter may take; it reads files and asks postconf(1) and postmap(1).
 _LINT_TIMEOUT = 30.0
 
@@ -60,10 +61,13 @@ def lint(stage: str, plan: Plan, host: Host, tables: t.Collection[str]) -> t.Lis
 
 def log_in(stage: str, plan: Plan, host: Host, when: str, timeout: float) -> t.List[t.Dict[str, t.Any]]:
     """Return what came of the logins to the relays. One that fails refuses the configuration."""
-    if when == preflight.NEVER or (when == preflight.AUTO and plan.live.good == State()):
+    if when == NEVER or (when == AUTO and plan.live.good == State()):
         return []
+    # Imported here: the SMTP client is not small.
+    from ansible_collections.outpost.smtp.plugins.module_utils._postfix import preflight
+
     transports = {key.partition("/")[0] for key in plan.state.services if key.endswith("/unix")}
-    results = preflight.log_in(stage, transports, timeout, host.run, host.config_directory if when == preflight.AUTO else None)
+    results = preflight.log_in(stage, transports, timeout, host.run, host.config_directory if when == AUTO else None)
     refusal = preflight.refusal(results)
     if refusal:
         raise PostfixError(f"The login with the new configuration fails: {refusal}", preflight=results)

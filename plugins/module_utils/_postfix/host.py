@@ -199,6 +199,8 @@ class Host:
     def check_entries(self, directory: str, table: str, entries: t.Mapping[str, str]) -> None:
         """Look up every key of a table, ``type:path``, as Postfix will, with the configuration in ``directory``. Raises PostfixError."""
         result = self.run(["postmap", "-c", directory, "-q", "-", table], "".join(f"{key}\n" for key in entries))
+        if "fatal:" in result.err:
+            raise PostfixError(f"Postfix can not read table {os.path.basename(table)}: {complaint(result)}")
         found = dict(line.split("\t", 1) for line in result.out.split("\n") if "\t" in line)
         wrong = [key for key, value in entries.items() if found.get(key) != value]
         if wrong:

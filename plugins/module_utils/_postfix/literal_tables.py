@@ -18,6 +18,11 @@ import typing as t
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.configtext import split_list
 
 _LITERAL = re.compile(r"(?:proxy:)*(static|inline):(.*)", re.DOTALL)
+#: Every type of table that Postfix ever had (DATABASE_README).
+_TYPES = re.compile(
+    r"(?:proxy:)*(btree|cdb|cidr|dbm|environ|fail|hash|internal|ldap|lmdb|memcache|mongodb|mysql|netinfo|nis|nisplus|pcre|pgsql|regexp|sdbm"
+    r"|socketmap|sqlite|tcp|texthash|unix):"
+)
 _COMPOSITE = re.compile(r"(?:proxy:)*(randmap|pipemap|unionmap):")
 
 
@@ -41,7 +46,10 @@ def shown(tables: str) -> str:
 
 def _shown(table: str) -> str:
     match = _LITERAL.fullmatch(table) or _COMPOSITE.match(table)
-    return f"{match.group(1)}:..." if match else table
+    if match:
+        return f"{match.group(1)}:..."
+    # What is of no type may be a password in the wrong place.
+    return table if _TYPES.match(table) else "..."
 
 
 def answers(table: str, keys: t.Sequence[str]) -> t.Dict[str, str]:

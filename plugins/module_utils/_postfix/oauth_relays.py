@@ -80,13 +80,13 @@ def _proxy(relay: Relay, port: int) -> RelaySettings:
     )
 
 
-def with_access_token(relay: Relay, place: str, data: str = DATA) -> t.Dict[str, t.Any]:
-    """Return a relay with the access token that the proxy of this host has for it, if it is one with oauth.
+def with_access_token(relay: t.Dict[str, t.Any], place: str, data: str = DATA) -> t.Dict[str, t.Any]:
+    """Return a relay with the access token that the proxy of this host has for it; itself if it is not one with oauth.
 
     ``place`` is what messages call the relay. Raises RelayError where there is no valid token.
     """
     if relay["oauth"] is None:
-        return dict(relay)
+        return relay
     try:
         stored = stored_token.load(stored_token.path_of(f"{data}/tokens", _proxy(relay, FIRST_PORT)))
     except OAuthError as error:

@@ -15,12 +15,11 @@ from ansible_collections.outpost.smtp.plugins.module_utils._postfix import as_po
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.effective_relay import EffectiveRelay
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.errors import PostfixError
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.files import read_file
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.host import Result as HostResult
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.host import Run, complaint
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.as_user import probe_all_as
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.run_as import RunAsError
-
-NEVER, AUTO, ALWAYS = "never", "auto", "always"
 
 Result = t.Dict[str, t.Any]
 
@@ -50,7 +49,12 @@ def log_in(directory: str, transports: t.Collection[str], timeout: float, run: R
 
 
 def _relays(directory: str, transports: t.Collection[str], deadline: Deadline, run: Run) -> t.List[EffectiveRelay]:
-    return [relay for relay in effective.relays(directory, deadline, run=run) if relay.way.transport in transports]
+    def run_until_deadline(argv: t.Sequence[str], stdin: str) -> HostResult:
+        if deadline.expired:
+            raise PostfixError(f"preflight_timeout: {argv[0]} was not started, as there is no time left")
+        return run(argv, stdin)
+
+    return [relay for relay in effective.relays(directory, deadline, run=run_until_deadline) if relay.way.transport in transports]
 
 
 def _ways_in_force(directory: str, transports: t.Collection[str], deadline: Deadline, run: Run) -> t.List[Result]:

@@ -13,6 +13,7 @@ run that is killed while it puts the old configuration back, which is the same e
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import typing as t
@@ -41,9 +42,12 @@ if t.TYPE_CHECKING:
 class Conduct(t.NamedTuple):
     """How a change is made, whatever it is."""
 
-    preflight: str = "never"  #: whether to log in before the switch: never, auto, always (preflight.py)
+    preflight: str = "never"  #: whether to log in before the switch: never, auto, always (examination.py)
     preflight_timeout: float = 30.0  #: seconds
     keep_previous: bool = False  #: whether the configuration of before is kept to go back to
+
+
+USUAL = Conduct()
 
 
 def recovered(state: State, journal: Journal, main: t.Optional[str], master: t.Optional[str]) -> State:
@@ -127,7 +131,7 @@ class Transaction:
 
     def _prepare(self, files: t.Mapping[str, TableFile], request: Request, check: bool) -> None:
         """Write the new tables, and examine everything from the stage."""
-        # Imported here: a run that changes nothing must not wait for the linter and the client.
+        # Imported here, as below: a run that changes nothing does not need it.
         from ansible_collections.outpost.smtp.plugins.module_utils._postfix import examination
 
         plan, own = self._plan, self._own
@@ -167,10 +171,13 @@ class Transaction:
             except PostfixError as error:
                 text = "This change needs a restart, and Postfix would not start again with its configuration as it is now, before any change"
                 raise PostfixError(f"{text}: {error}. Mend that first") from None
+        self._unit = self._host.active_unit()
+        self._witness = self._new_witness()
+
+    def _new_witness(self) -> Witness:
         from ansible_collections.outpost.smtp.plugins.module_utils._postfix.witness import Witness
 
-        self._unit = self._host.active_unit()
-        self._witness = Witness(self._host)
+        return Witness(self._host)
 
     def _refuse_interference(self) -> None:
         for name, text in ((MAIN, self._plan.live.main), (MASTER, self._plan.live.master)):
@@ -180,7 +187,7 @@ class Transaction:
     def _withdraw(self, unfinished: bool) -> None:
         """Remove what was prepared. What an earlier, killed run left to be finished stays to be finished."""
         live = self._plan.live
-        try:
+        with contextlib.suppress(OSError):  # what refused the change may refuse this, too; the journal lets the next run do it
             if unfinished:
                 self._own.clean(live.state.generations() | live.good.generations())
                 self._own.write_journal(Journal(live.state, live.good, live.owed))
@@ -189,8 +196,6 @@ class Transaction:
             else:
                 self._own.clean(live.state.generations())
                 self._own.end_journal()
-        except OSError:
-            pass  # the disk that refused the change may refuse this too; the journal lets the next run do it
 
     # -- the switch -------------------------------------------------------------------------------------------------------
 
@@ -282,7 +287,7 @@ class Transaction:
         if self._witness is None:
             return ""
         other = self._witness.restarted()
-        witness = type(self._witness)(self._host)
+        witness = self._new_witness()
         try:
             if not self._host.running():
                 self._host.start(self._unit)
@@ -297,23 +302,21 @@ class Transaction:
 
     def _leave_to_the_next_run(self) -> None:
         live = self._plan.live
-        try:
+        with contextlib.suppress(OSError):  # then the journal of this change is still there
             self._own.write_journal(Journal(live.state, live.good, self._plan.action))
-        except OSError:
-            pass  # then the journal of this change is still there
 
     def _standing(self) -> str:
         """What is in the files after all, in words."""
-
-        def which(text: t.Optional[str], old: t.Optional[str], new: t.Optional[str]) -> str:
-            return "the old one" if text == old else "the new one" if text == new else "one between the old and the new one"
-
         plan = self._plan
-        try:
-            main, master = self._read(MAIN), self._read(MASTER)
-        except OSError as error:
-            return _text_of(error)
-        return f"{MAIN} is {which(main, plan.live.main, plan.main)}, {MASTER} is {which(master, plan.live.master, plan.master)}; the next run heals that"
+        words = []
+        for name, old, new in ((MAIN, plan.live.main, plan.main), (MASTER, plan.live.master, plan.master)):
+            try:
+                text = self._read(name)
+            except OSError as error:
+                return f"{name} can not be read: {error.strerror}"
+            which = "the old one" if text == old else "the new one" if text == new else "one between the old and the new one"
+            words.append(f"{name} is {which}")
+        return f"{', '.join(words)}; the next run heals that"
 
     def _path(self, name: str) -> str:
         return os.path.join(self._config_directory, name)

@@ -189,9 +189,9 @@ TABLES = (
     Rule(
         "lint_table_unreadable",
         ERROR,
-        "A table behind proxy: that the user of proxymap(8) may not read.",
+        "A table behind proxy: that the user of proxymap(8) may not read, or one that is no regular file.",
         "Each lookup fails, and mail that needs it stays in the queue.",
-        "Name the table without proxy: (smtp(8) opens it as root before it gives up its rights).",
+        "Name the table without proxy: (smtp(8) opens it as root before it gives up its rights), or put a file there.",
         "proxymap(8), 'SECURITY'",
     ),
     Rule(

@@ -20,7 +20,7 @@ _FILES = ("resolv.conf", "hosts", "nsswitch.conf", "services")
 
 def check(instance: Instance) -> t.Iterator[Finding]:
     chrooted = [service for service in instance.clients() if instance.settings.chrooted(service)]
-    if not chrooted or not instance.is_running():
+    if not chrooted or not instance.is_running:
         return  # Debian copies the files when Postfix starts
     root = instance.parameters.get("queue_directory")
     for name in _FILES:

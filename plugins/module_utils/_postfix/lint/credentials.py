@@ -93,7 +93,7 @@ def _in_main(instance: Instance) -> t.Iterator[Finding]:
     """Passwords that stand in main.cf or master.cf themselves, which everybody reads by postconf(1)."""
     for assignment in instance.assignments():
         literal = re.search(r"\b(static|inline):", instance.expanded(assignment) or "")
-        file = os.path.join(instance.config_directory, assignment.place.split(":")[0])
+        file = os.path.join(instance.config_directory, assignment.file)
         if assignment.name in CREDENTIALS and literal and _is_open(file):
             do = f"move the credential to a table of mode 0600; {MAIN} has to stay readable"
             yield _open(assignment.place, file, assignment.names(), do)

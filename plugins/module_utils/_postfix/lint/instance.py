@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import typing as t
 
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix import settings
@@ -37,6 +38,10 @@ class Assignment(t.NamedTuple):
     place: str
     service: t.Optional[Service]
 
+    @property
+    def file(self) -> str:
+        return MASTER if self.service else MAIN
+
     def names(self) -> t.List[str]:
         """What the assignment is about: the parameter, the service, and the parameters that its value is made of."""
         service = [self.service.name] if self.service else []
@@ -48,7 +53,7 @@ class _Asker:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self.warnings: t.List[str] = []
+        self.warnings: t.Dict[str, None] = {}
         self.table_types: t.FrozenSet[str] = frozenset()
         self.not_asked: t.Set[str] = set()
 
@@ -57,7 +62,7 @@ class _Asker:
             return self._look_up(argv, stdin)
         result = self._run(argv, stdin)
         if argv[0] == "postconf":
-            self.warnings += [line for line in result.err.split("\n") if "warning: " in line and line not in self.warnings]
+            self.warnings.update(dict.fromkeys(line for line in result.err.split("\n") if "warning: " in line))
         return result
 
     def _look_up(self, argv: t.Sequence[str], stdin: str) -> Result:
@@ -72,15 +77,18 @@ class _Asker:
 
     def _refusal(self, table: str) -> str:
         """What postmap(1) would say, after a second of sleep, about a table that it can not open."""
+        # What is of no known type may be a password in the wrong place, and nobody is to be told.
+        if self.table_types and table.partition(":")[0] not in self.table_types:
+            return "unsupported dictionary type"
         reference = parse_reference(table)
         if reference is None:
             return ""
-        if self.table_types and reference.type not in self.table_types:
-            return f"unsupported dictionary type: {reference.type}"
         try:
-            os.stat(reference.file)
+            regular = stat.S_ISREG(os.stat(reference.file).st_mode)
         except OSError as error:
             return f"open database {reference.file}: {error.strerror}"
+        if not regular:
+            return f"{reference.file} is no regular file"
         return "" if os.access(reference.file, os.R_OK) else f"open database {reference.file}: Permission denied"
 
 
@@ -94,11 +102,12 @@ class Instance:
         self.run = run
         asker = _Asker(run)
         self.settings = settings.read(config_directory, asker)
-        self.warnings: t.Sequence[str] = asker.warnings
+        self.warnings: t.Iterable[str] = asker.warnings
         self.defaults = settings.built_in(config_directory, run)
         self.table_types = asker.table_types = frozenset(run(["postconf", "-c", config_directory, "-m"], "").out.split())
         self.maps = Maps(config_directory, asker)
         self.fatal = self._fatal()
+        self.is_running = not self.fatal and self._is_running()
         #: Tables that were not asked, since another server has them.
         self.not_asked: t.AbstractSet[str] = asker.not_asked
         self.ways, self.relays = self._read_relays()
@@ -116,7 +125,7 @@ class Instance:
         """The ways out of this host and their servers, by no more than the configuration; none if a table of it is broken."""
         if self.fatal:
             return [], []
-        reader = Reader(self.settings, self.maps, self.platform, self.deadline, ask_dns=False)
+        reader = Reader(self.settings, self.maps, self.platform, self.deadline, ask_dns=False, started=self.is_running)
         try:
             ways = reader.ways((), ())
         except PostfixError:
@@ -128,10 +137,11 @@ class Instance:
         found = {way.transport: self.settings.service(way.transport) for way in self.ways}
         return [service for service in found.values() if service is not None and service.command == "smtp"]
 
-    def is_running(self) -> bool:
-        """Whether master(8) runs with this queue, whoever asks (master(8), "-t")."""
-        master = os.path.join(self.defaults["daemon_directory"], "master")
-        return self.run([master, "-t", "-c", self.config_directory], "").rc != 0
+    def _is_running(self) -> bool:
+        """Whether master(8) runs with this queue (master(8), "-t"). It tells root only, and makes others wait for nothing."""
+        if os.geteuid() != 0:
+            return False
+        return self.run([os.path.join(self.defaults["daemon_directory"], "master"), "-t", "-c", self.config_directory], "").rc != 0
 
     @property
     def version(self) -> str:

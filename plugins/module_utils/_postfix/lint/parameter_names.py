@@ -14,7 +14,7 @@ import typing as t
 
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.configtext import references
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.lint.finding import Finding, finding
-from ansible_collections.outpost.smtp.plugins.module_utils._postfix.lint.instance import Instance
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.lint.instance import Assignment, Instance
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.lint.parameter_history import NEWER, OBSOLETE
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.macros import level
 
@@ -45,6 +45,12 @@ class _Seen:
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
         self._compared = 0
+        self._set: t.Dict[t.Tuple[str, str], Assignment] = {}
+        self._users: t.Dict[t.Tuple[str, str], t.List[Assignment]] = {}
+        for assignment in instance.assignments():
+            self._set.setdefault((assignment.file, assignment.name), assignment)
+            for name in references(assignment.value):
+                self._users.setdefault((assignment.file, name), []).append(assignment)
 
     def about(self, file: str, line: t.Optional[str], text: str) -> t.Iterator[Finding]:
         for pattern, describe in ((_UNUSED, self._unused), (_UNDEFINED, self._undefined), (_DEPRECATED, self._deprecated)):
@@ -69,7 +75,8 @@ class _Seen:
         since = NEWER.get(name)
         if since is not None and level(since) > instance.settings.version:
             found = f"{name} came with Postfix {since}, and this is {instance.version}"
-            return finding("lint_parameter_too_new", place, found, [name], remedy=f"Install Postfix {since} or later, or remove {name}.")
+            names = [name, *self._services(file, name)]
+            return finding("lint_parameter_too_new", place, found, names, remedy=f"Install Postfix {since} or later, or remove {name}.")
         service = self._service_of(name)
         if service:
             found = f"{name} is for a service {service}, which master.cf does not have"
@@ -87,7 +94,7 @@ class _Seen:
 
     def _undefined(self, file: str, name: str) -> Finding:
         """A ``$name`` that stands for nothing."""
-        users = [one for one in self._instance.assignments() if one.place.startswith(file) and name in references(one.value)]
+        users = self._users.get((file, name), [])
         near = self._near(name, [*self._instance.in_main, *self._instance.defaults])
         found = f"${name} is not set anywhere" + (f"; ${near} is" if near else "")
         place = users[0].place if users else file
@@ -96,12 +103,16 @@ class _Seen:
     def _deprecated(self, file: str, name: str, instead: str) -> Finding:
         found = f"Postfix {self._instance.version} still knows {name}, and a later one will not"
         remedy = f"Instead, {instead.replace(chr(34), '')}."
-        return finding("lint_parameter_deprecated", self._place(file, name), found, [name], remedy=remedy)
+        return finding("lint_parameter_deprecated", self._place(file, name), found, [name, *self._services(file, name)], remedy=remedy)
+
+    def _services(self, file: str, name: str) -> t.List[str]:
+        """The services for which a parameter is set in that file."""
+        return [one.service.name for one in self._instance.assignments() if one.service and (one.file, one.name) == (file, name)]
 
     def _place(self, file: str, name: str) -> str:
         """Where a parameter is set in that file."""
-        users = [one for one in self._instance.assignments() if one.name == name and one.place.startswith(file)]
-        return users[0].place if users else f"{file}: {name}"
+        assignment = self._set.get((file, name))
+        return assignment.place if assignment else f"{file}: {name}"
 
 
 def _obsolete(instance: Instance) -> t.Iterator[Finding]:

@@ -40,9 +40,10 @@ def _text(path: str) -> str:
         return ""  # a named pipe would be waited for
     try:
         with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-            return file.read(MAX_READ)
+            text = file.read(MAX_READ)
     except OSError:
         return ""
+    return text if len(text) < MAX_READ else text.rpartition("\n")[0]  # half a line has no value
 
 
 def _faults(text: str) -> t.Tuple[t.List[int], t.List[int]]:

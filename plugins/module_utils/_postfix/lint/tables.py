@@ -50,6 +50,9 @@ def _of_file(instance: Instance, table: Table) -> t.Iterator[Finding]:
     except OSError:
         yield _missing(table)
         return
+    if not stat.S_ISREG(status.st_mode):
+        yield finding("lint_table_unreadable", place, f"{table.parameter} reads {table.file}, which is no regular file", names)
+        return
     if table.reference.proxied and not _readable_by(status, instance.parameters.get("mail_owner")):
         owner = instance.parameters.get("mail_owner")
         found = f"{table.parameter} reads {table.file} through proxymap(8), which runs as {owner} and may not read it"

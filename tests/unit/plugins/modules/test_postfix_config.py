@@ -166,14 +166,13 @@ def test_nothing_in_an_administrators_main_cf_weakens_the_roles_transport() -> N
     assert options["smtp_fallback_relay"] == "$outpost_a_b_fallback_relay" and parameters["outpost_a_b_fallback_relay"] == ""
     fixed = {
         "relayhost": "[smtp.example.net]:587",  # mail would be returned if the name had no address
-        "smtp_mx_session_limit": "1",  # a refused password would be sent to the next address, too
         "smtp_always_send_ehlo": "yes",
         "smtp_never_send_ehlo": "no",
         "smtp_discard_ehlo_keywords": "",
         "smtp_discard_ehlo_keyword_address_maps": "",
         "smtp_reply_filter": "",
         "smtp_sasl_auth_soft_bounce": "yes",
-        "smtp_sasl_auth_cache_name": "",
+        "smtp_sasl_auth_cache_name": "proxy:internal:outpost_refused",  # one on disk holds a refusal for 90 days
         "smtp_skip_5xx_greeting": "yes",
         "smtp_tls_connection_reuse": "no",  # tlsproxy(8) runs in a chroot, without our CA file
         "smtp_tls_CApath": "",
@@ -181,6 +180,7 @@ def test_nothing_in_an_administrators_main_cf_weakens_the_roles_transport() -> N
         "smtp_sender_dependent_authentication": "no",
     }
     assert {name: options.get(name) for name in fixed} == fixed
+    assert parameters["proxy_write_maps"] == options["smtp_sasl_auth_cache_name"], "proxywrite writes to no other map"
 
 
 def test_main_cf_and_the_tables_of_many_relays() -> None:

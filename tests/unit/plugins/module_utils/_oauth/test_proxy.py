@@ -180,9 +180,29 @@ def test_a_refused_token_is_told_and_renewed(settings: Make, certificates: Certi
 
 def test_a_server_that_is_busy_does_not_make_a_token_wrong(settings: Make, certificates: Certificates) -> None:
     keeper = Keeper()
-    busy = conversation(tls="implicit", context=certificates.good(), replies={"AUTH": "454 4.7.0 Temporary failure"})
+
+    def authenticate(peer: Peer) -> None:
+        peer.send("334 ")
+        peer.response()
+        peer.send("454 4.7.0 Temporary failure")
+
+    busy = conversation(tls="implicit", context=certificates.good(), replies={"AUTH": authenticate})
     said, _log = give_up(settings, keeper, busy)
     assert "454 4.7.0 Temporary failure" in said and not keeper.rejected
+
+
+def test_what_comes_right_after_the_login_is_not_lost(settings: Make, certificates: Certificates) -> None:
+    def authenticate(peer: Peer) -> None:
+        peer.send("334 ")
+        peer.response()
+        peer.send("235 2.7.0 ok", "421 4.3.2 shutting down")
+
+    handler = conversation(tls="implicit", context=certificates.good(), replies={"AUTH": authenticate})
+    with Server(handler) as relay, Running(settings(port=relay.port), Keeper()) as running:
+        client = running.client()
+        client.reply()
+        assert client.say("EHLO x")[-1].startswith("250 ")
+        assert client.reply() == ["421 4.3.2 shutting down"] and client.ended()
 
 
 @pytest.mark.parametrize("part", [slice(None), slice(0, 40), slice(700, 740)], ids=["all", "begin", "middle"])

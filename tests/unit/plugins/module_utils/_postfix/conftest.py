@@ -16,8 +16,8 @@ from ansible_collections.outpost.smtp.plugins.module_utils._postfix.host import 
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.lint.finding import Finding
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.packages import Platform
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.request import Request
-from ansible_collections.outpost.smtp.plugins.module_utils._postfix.transaction import Conduct
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.tables import BUILT_TYPES
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.transaction import USUAL, Conduct
 
 MAIN = """\
 # The administrator's file
@@ -130,7 +130,7 @@ class FakePostfix:
         return self.configurator(**options).configure(change)
 
     def configurator(
-        self, mechanisms: t.Sequence[str] = (), conduct: Conduct = Conduct(), revert: bool = False, **options: t.Any
+        self, mechanisms: t.Sequence[str] = (), conduct: Conduct = USUAL, revert: bool = False, **options: t.Any
     ) -> Configurator:
         host, platform = Host(str(self.directory), self.run), Platform(str(self.root))
         return Configurator(str(self.directory), Request(**options), host, platform, mechanisms, conduct, revert)
@@ -156,9 +156,12 @@ def postfix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakePostfix:
     return fake
 
 
-def relay(name: str = "primary", host: str = "smtp.example.net", password: str = "se cret:#$x", option: str = "yes") -> t.Dict[str, t.Any]:
+def relay(
+    name: str = "primary", host: str = "smtp.example.net", password: str = "se cret:#$x", option: str = "yes", exclusive: bool = False
+) -> t.Dict[str, t.Any]:
     """Options for one relay, as the role gives them."""
     return {
+        "exclusive": exclusive,
         "parameters": f"default_transport = outpost_{name}:[{host}]:587\n"
         f"outpost_{name}_maps = @sasl_passwd@\noutpost_{name}_{option} = {option}\nvirtual_alias_maps += @aliases@\n",
         "initial_parameters": "inet_interfaces = loopback-only\n",

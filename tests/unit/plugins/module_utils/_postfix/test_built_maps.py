@@ -76,10 +76,21 @@ def test_nobody_else_can_look_into_a_directory_in_which_maps_are_being_built(pos
 def test_a_map_that_does_not_hold_every_entry_is_never_used(postfix: t.Any, options: Options, torn: str) -> None:
     postfix.configure(**options())
     before = postfix.files()
-    postfix.damage = lambda text: torn
+    postfix.damage = lambda text: torn if "me:" in text else text
     with pytest.raises(PostfixError, match="back as it was written; nothing was changed") as caught:
         postfix.configure(**options(password="other secret"))
     assert "other secret" not in caught.value.message and postfix.files() == before
+
+
+def test_a_map_that_came_out_wider_than_its_text_is_closed(postfix: t.Any, options: Options) -> None:
+    def widen(text: str) -> str:
+        for path in postfix.own.rglob("sasl_passwd.db"):
+            path.chmod(0o666)
+        return text
+
+    postfix.damage = widen
+    postfix.configure(**options())
+    assert mode(live(postfix) / "sasl_passwd.db") == 0o600
 
 
 def test_a_postmap_that_fails_changes_nothing(postfix: t.Any, options: Options) -> None:
@@ -105,6 +116,11 @@ def _replace_by_link(directory: Path) -> None:
     (directory / "sasl_passwd.db").symlink_to("../copy")
 
 
+def _replace_by_fifo(directory: Path) -> None:
+    (directory / "sasl_passwd.db").unlink()
+    os.mkfifo(directory / "sasl_passwd.db", 0o600)
+
+
 @pytest.mark.parametrize(
     "harm",
     [
@@ -119,8 +135,22 @@ def _replace_by_link(directory: Path) -> None:
         _touch_later,
         _reuse_by_link,
         _replace_by_link,
+        _replace_by_fifo,
     ],
-    ids=["missing", "torn", "map readable", "text readable", "record missing", "record wrong", "record torn", "foreign", "stale", "hard link", "link"],
+    ids=[
+        "missing",
+        "torn",
+        "map readable",
+        "text readable",
+        "record missing",
+        "record wrong",
+        "record torn",
+        "foreign",
+        "stale",
+        "hard link",
+        "link",
+        "fifo",
+    ],
 )
 def test_what_is_not_as_it_was_built_is_built_anew(postfix: t.Any, options: Options, harm: t.Callable[[Path], object]) -> None:
     postfix.configure(**options())

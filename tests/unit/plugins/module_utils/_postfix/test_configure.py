@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import typing as t
 
 import pytest
@@ -41,6 +43,7 @@ def test_a_second_run_touches_nothing(postfix: t.Any, relay_options: Options) ->
         "reloaded": False,
         "running": True,
         "enabled": None,
+        "oauth_proxy": False,
         "version": "3.7.11",
         "missing_packages": [],
         "previous_kept": False,
@@ -49,6 +52,24 @@ def test_a_second_run_touches_nothing(postfix: t.Any, relay_options: Options) ->
         "rolled_back": False,
     }
     assert (postfix.files(), postfix.told()) == (before, told)
+
+
+def test_a_run_that_changes_nothing_asks_three_things(postfix: t.Any, relay_options: Options) -> None:
+    postfix.start()
+    postfix.configure(**relay_options())
+    before = postfix.calls.read_text()
+    postfix.configure(**relay_options())
+    asked = [line.split()[:2] for line in postfix.calls.read_text()[len(before) :].splitlines()]
+    assert asked == [["postconf", "-d"], ["postconf", "-d"], ["/usr/lib/postfix/sbin/master", "-t"]]
+
+
+def test_what_only_a_change_needs_is_not_loaded_by_others() -> None:
+    name = "ansible_collections.outpost.smtp.plugins.module_utils"
+    script = f"import sys, {name}._postfix.configure; print([one for one in sys.modules if one.startswith('{name}.')])"
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env={"PYTHONPATH": path}).stdout
+    for module in ("_postfix.examination", "_postfix.witness", "_postfix.lint", "_postfix.effective", "_smtp.client", "_egress"):
+        assert f"'{name}.{module}" not in loaded, module
 
 
 @pytest.mark.parametrize("configured_before", [False, True])

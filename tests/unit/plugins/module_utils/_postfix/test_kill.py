@@ -73,13 +73,15 @@ def assert_works(postfix: t.Any, allowed: t.Collection[t.Optional[str]]) -> None
             assert file.read().startswith(f"{nexthop} me:")
 
 
-SCENARIOS: t.Dict[str, t.Tuple[t.Optional[t.Dict[str, str]], t.Optional[t.Dict[str, str]]]] = {
+SCENARIOS: t.Dict[str, t.Tuple[t.Optional[t.Dict[str, t.Any]], t.Optional[t.Dict[str, t.Any]]]] = {
     "first": (None, {}),
     "other host": ({}, {"host": "other.example.net"}),
     "new password": ({}, {"password": "other"}),
     "renamed": ({}, {"name": "second"}),
     "changed service": ({}, {"option": "no"}),
     "absent": ({}, None),
+    "exclusive": ({}, {"exclusive": True}),
+    "no longer exclusive": ({"exclusive": True}, {}),
 }
 
 
@@ -115,7 +117,7 @@ def test_killed_at_every_step(
     assert step > 20  # the counting works
 
 
-@pytest.mark.parametrize("scenario", ["first", "other host", "renamed"])
+@pytest.mark.parametrize("scenario", ["first", "other host", "renamed", "exclusive"])
 def test_what_a_killed_run_did_can_be_taken_back(
     postfix: t.Any, relay_options: Options, scenario: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: t.Any
 ) -> None:

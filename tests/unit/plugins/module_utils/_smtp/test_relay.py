@@ -71,7 +71,8 @@ def test_a_delay_is_a_time_as_postfix_writes_it(given):
     [
         *(("rate_delay", value) for value in (0, -1, "0s", "1 s", "1w", "2d", "1.5", "", True, "1s\n", 86401)),
         *((limit, value) for limit in ("concurrency_limit", "recipient_limit") for value in (0, -1, 1001, "a", "1\n", 1.0, True, [], "٣")),
-        *(("senders", value) for value in ([], "root", [""], ["a b"], ["@"], ["a@b@c"], ["a@b..c"], ["a\nb"], ["$x"], ["#a"], ["a:b"], [1], ["a", "A"])),
+        *(("senders", value) for value in ([], "root", [""], ["a b"], ["@"], ["a@b@c"], ["a@b..c"], ["a\nb"])),
+        *(("senders", value) for value in (["$x"], ["#a"], ["a:b"], [1], ["a", "A"])),
         ("senders", ["x@" + "a" * 254]),
         ("family", "inet"),
         ("srv", "yes"),

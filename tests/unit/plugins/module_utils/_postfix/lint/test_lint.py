@@ -145,6 +145,14 @@ def test_names_that_another_version_knows(subject):
     assert warned("smtp_use_tls", text).endswith("Instead, specify smtp_tls_security_level.")
 
 
+def test_a_name_of_another_version_in_master_cf_is_its_services(subject):
+    subject.defaults = subject.defaults.replace("mail_version = 3.10.13", "mail_version = 3.7.11")
+    subject.warnings = f"postconf: warning: {subject.directory}/master.cf: unused parameter: use_srv_lookup=submission\n"
+    subject.master("outpost_a unix - - n - - smtp -o use_srv_lookup=submission\n")
+    (found,) = subject.lint()
+    assert found.code == "lint_parameter_too_new" and found.names == {"use_srv_lookup", "outpost_a"}
+
+
 def test_a_wrong_value_that_only_the_expansion_shows(subject):
     subject.main("smtpd_timeout = ${stress?{10}:{300}}s\nmine = 3\nsmtp_destination_recipient_limit = ${mine}x\n")
     assert [(one.code, one.place) for one in subject.lint()] == [("lint_value_not_number", "main.cf:5: smtp_destination_recipient_limit")]
@@ -178,7 +186,8 @@ def test_there_is_an_end_to_waiting(subject):
         subject.lint()
 
 
-def test_files_in_the_chroot_count_while_postfix_runs(subject, relay):
+def test_files_in_the_chroot_count_while_postfix_runs(subject, relay, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
     relay()
     master = subject.directory / "master.cf"
     master.write_text(master.read_text().replace("smtp       unix  -       -       n", "smtp       unix  -       -       y"))
@@ -203,9 +212,8 @@ def test_a_token_plugin_beside_a_password(subject, relay):
 
 def test_a_named_pipe_is_not_waited_for(subject):
     os.mkfifo(subject.directory / "virtual")
-    subject.main(f"virtual_alias_maps = hash:{subject.directory}/virtual\n")
-    subject.file("virtual.db")
-    assert subject.codes() in ([], ["lint_table_stale"])
+    subject.main(f"virtual_alias_maps = texthash:{subject.directory}/virtual\n")
+    assert subject.codes() == ["lint_table_unreadable"]
 
 
 def test_a_table_on_another_server_is_not_asked(subject, relay):
@@ -226,7 +234,7 @@ def test_proxymap_is_not_asked_since_it_may_not_run(subject, relay):
     assert subject.codes() == ["lint_table_unreadable"]
 
 
-@pytest.mark.parametrize("where", ["key", "alone", "key_and_value", "main", "parameter", "comment"])
+@pytest.mark.parametrize("where", ["key", "alone", "key_and_value", "parameter", "comment"])
 def test_a_secret_in_a_wrong_place_is_not_told(subject, relay, where):
     relay()
     if where == "key":
@@ -235,10 +243,8 @@ def test_a_secret_in_a_wrong_place_is_not_told(subject, relay, where):
         subject.file("passwd", f"[{HOST}]:587\n{SECRET}\n")
     elif where == "key_and_value":
         subject.file("passwd", f"me:{SECRET} [{HOST}]:587\n")
-    elif where == "main":
-        relay(more=f"smtp_sasl_password_maps = static:me:{SECRET}\n")
     elif where == "parameter":
-        relay(more=f"smtp_sasl_password_maps = inline:{{ {HOST}=me:{SECRET} }} {SECRET}:/x\n")
+        relay(more=f"smtp_sasl_password_maps = inline:{{ other=me:{SECRET} }} me:{SECRET} {SECRET}\n")
     else:
         relay(more=f"smtp_sasl_auth_enable = yes # {SECRET}\n")
     found = subject.lint()
@@ -257,12 +263,12 @@ def test_a_main_cf_of_ten_thousand_lines(subject):
     begun = time.process_time()
     found = subject.lint()
     assert time.process_time() - begun < 5
-    assert len(found) <= len(CATALOGUE) * lint.MAX_OF_A_CODE
+    assert 0 < len(found) <= len(CATALOGUE) * lint.MAX_OF_A_CODE
 
 
 def test_a_table_of_a_million_lines(subject):
-    text = "".join(f"user{number}@example.net other\n" for number in range(200_000)) + "user1@example.net again\nempty\n" * 50_000
-    subject.main(f"virtual_alias_maps = texthash:{subject.file('virtual', 'a b' + chr(10) + 'a c' + chr(10) + text)}\n")
+    lines = "".join(f"user{number}@example.net other\n" for number in range(200_000)) + "user1@example.net again\n" * 800_000
+    subject.main(f"virtual_alias_maps = texthash:{subject.file('virtual', 'twice b' + chr(10) + 'twice c' + chr(10) + lines)}\n")
     begun = time.process_time()
     found = subject.lint()
     assert time.process_time() - begun < 5
