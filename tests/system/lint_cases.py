@@ -137,6 +137,7 @@ TABLES = [
         script="postmap -c DIR hash:DIR/virtual",
         place="virtual:2",
     ),
+    Case("permission", (), {"proxy_read_maps": "proxy:hash:DIR/nothing", "proxy_write_maps": "proxy:btree:DIR/nothing"}),
     Case("cache", (), {"smtp_tls_session_cache_database": "btree:DIR/cache", "address_verify_map": "btree:DIR/verify"}),
 ]
 CREDENTIALS = [

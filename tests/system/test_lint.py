@@ -17,9 +17,11 @@ from lint_behaviours import BEHAVIOURS, LOG, main_cf, master_cf, recipient, tran
 from lint_cases import CASES, SECRET
 from system_lab import RELEASES, ROOT, Lab, run_playbook, variables
 
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.lint.parameter_history import NEWER, OBSOLETE
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.macros import level
+
 HERE = Path(__file__).parent
 BASE = "/root/lint"
-BY_NAME = {case.name: case for case in CASES}
 
 
 def run(lab: Lab, host: str, script: str, stdin: bytes = b"") -> str:

@@ -44,6 +44,7 @@ smtpd_tls_exclude_ciphers = aNULL
 smtpd_tls_mandatory_protocols = TLSv1.3
 tls_high_cipherlist = ECDHE+AESGCM
 tls_medium_cipherlist = ECDHE+AESGCM
+transport_maps = inline:{unicode@provider.test=smtp:[smtp.provider.test]:25}
 """
 
 _ANSWERS = "(exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null"

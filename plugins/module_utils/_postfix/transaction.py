@@ -31,7 +31,7 @@ from ansible_collections.outpost.smtp.plugins.module_utils._postfix.files import
 )
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.host import Host
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.ownership import merge
-from ansible_collections.outpost.smtp.plugins.module_utils._postfix.plan import MAIN, MASTER, NOTHING, RESTART, STOP, Live, Plan, Writes, sequence
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.plan import MAIN, MASTER, NOTHING, RELOAD, RESTART, STOP, Live, Plan, Writes, sequence
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.request import Request
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.tables import REGEXP, parse_table
 
@@ -86,6 +86,7 @@ class Transaction:
         self._plan = plan
         self._conduct = conduct
         self._witness: t.Optional[Witness] = None  # None: Postfix does not run, or need not be told
+        self._written = {MAIN: plan.live.main, MASTER: plan.live.master}  # what is in the files as far as we know
         self._unit: t.Optional[str] = None
         self.facts: t.Dict[str, t.Any] = {"findings": [], "preflight": [], "rolled_back": False}
 
@@ -200,33 +201,59 @@ class Transaction:
     # -- the switch -------------------------------------------------------------------------------------------------------
 
     def _switch(self, check: bool) -> None:
-        self._write(self._plan.before_action)
-        self._tell()
-        self._write(self._plan.after_action)
+        self._exchange(self._plan.before_action, self._announce)
+        self._tell(self._plan.action)
+        self._exchange(self._plan.after_action, self._announce)
         for name, text in ((MAIN, self._plan.main), (MASTER, self._plan.master)):
             if (self._read(name) or "") != (text or ""):
                 raise PostfixError(f"{name} is not what was written: somebody else changes it, too")
         if check and self._plan.main is not None:
             self._host.check(self._config_directory)
 
-    def _write(self, steps: Writes) -> None:
-        for name, text in steps:
-            path = self._path(name)
-            if text is None:
-                remove_tree(os.path.realpath(path))
-                sync_directory(os.path.dirname(os.path.realpath(path)))
-            else:
-                replace_file(path, _encoded(text), 0o644)
+    def _exchange(self, steps: Writes, announce: t.Callable[[], None]) -> None:
+        """Write files, and let a running master(8) read a master.cf before a main.cf that goes with it is written.
 
-    def _tell(self) -> None:
+        Every new process of Postfix reads main.cf, but what is in master.cf only counts when master(8) was told to read it.
+        If this run were killed between the two, mail for a new service would wait until somebody tells it.
+        """
+        for number, (name, text) in enumerate(steps):
+            self._write(name, text)
+            if name == MASTER and MAIN in [later for later, _text in steps[number + 1 :]]:
+                announce()
+
+    def _announce(self) -> None:
+        if self._witness is not None:
+            self._tell(RELOAD)
+            self._witness = type(self._witness)(self._host)
+
+    def _announce_again(self) -> None:
+        """What goes wrong with this does not keep the old configuration from being put back; after that it is told once more."""
+        if self._witness is not None and self._host.running():
+            witness = type(self._witness)(self._host)
+            with contextlib.suppress(PostfixError):
+                self._host.reload()
+                self._await_uptake(witness)
+
+    def _write(self, name: str, text: t.Optional[str]) -> None:
+        if self._read(name) != self._written[name]:
+            raise PostfixError(f"somebody else has changed {name} in the meantime")
+        path = self._path(name)
+        if text is None:
+            remove_tree(os.path.realpath(path))
+            sync_directory(os.path.dirname(os.path.realpath(path)))
+        else:
+            replace_file(path, _encoded(text), 0o644)
+        self._written[name] = text
+
+    def _tell(self, action: str) -> None:
         """Let a running Postfix take up the new configuration. Raises PostfixError if it does not, or does not run with it."""
         if self._witness is None:
             return
         try:
-            if self._plan.action == STOP:
+            if action == STOP:
                 self._host.stop(self._unit)
                 return
-            if self._plan.action == RESTART:
+            if action == RESTART:
                 self._host.restart(self._unit)
             else:
                 self._host.reload()
@@ -261,10 +288,11 @@ class Transaction:
             now = Live(self._read(MAIN), self._read(MASTER), self._plan.state)
             self._refuse_foreign(now)
             before, after = sequence(now, live)
-            self._write(before)
+            self._written = {MAIN: now.main, MASTER: now.master}
+            self._exchange(before, self._announce_again)
             problem = self._tell_again()
             if not problem:
-                self._write(after)
+                self._exchange(after, self._announce_again)
         except (OSError, PostfixError) as second:
             return self._failure(f"{failed}; the old configuration can not be put back: {_text_of(second)}. {self._standing()}", error)
         self.facts["rolled_back"] = True

@@ -10,7 +10,7 @@ Who can not read files at that time any more (see run_as.py) imports this module
 from __future__ import annotations
 
 # To be loaded is all that is wanted of them.
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import proxy  # noqa: F401  # pylint: disable=unused-import
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import proxy, srv  # noqa: F401  # pylint: disable=unused-import
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis import diagnose  # noqa: F401  # pylint: disable=unused-import
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.sasl import oauth_token, sasl_md5, sasl_oauth, sasl_scram, saslprep  # noqa: F401  # pylint: disable=unused-import
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.surroundings import differential, every_address, local_block, visitor  # noqa: F401  # pylint: disable=unused-import

@@ -11,7 +11,7 @@ import socket
 import threading
 import typing as t
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import endpoint, permission, result, warnings
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import endpoint, permission, relay, result, warnings
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.client import Client
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.diagnosis import providers
@@ -217,7 +217,7 @@ class Probe:
     def _find_server(self) -> None:
         """Test the best of the servers that the SRV records name."""
         # Imported here, as in late.py: only a relay that is known by SRV records waits for it.
-        from ansible_collections.outpost.smtp.plugins.module_utils._smtp import relay, srv
+        from ansible_collections.outpost.smtp.plugins.module_utils._smtp import srv
 
         srv.lead(self._client, relay.srv_service(self._target))
         self._seen.host, self._seen.port = self._client.host, self._client.port

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 import typing as t
-import urllib.parse
 
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.fields import Fields, RelayError
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.secret_sources import check_credential_name
@@ -120,6 +119,8 @@ def _oauth(fields: Fields) -> t.Optional[t.Dict[str, t.Any]]:
 
 def _https(fields: Fields) -> str:
     """The URL of the token endpoint. RFC 6749 section 3.2: over TLS, without a fragment."""
+    import urllib.parse  # here, as a login test that has no token endpoint must not wait for it
+
     url = fields.credential("token_endpoint")
     if url is None:
         raise fields.refuse("token_endpoint", "is required")

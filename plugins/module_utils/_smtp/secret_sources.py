@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import stat
-import subprocess
 import typing as t
 
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.fields import RelayError, credential_fault
@@ -108,6 +106,10 @@ def _check_owner(path: str, status: os.stat_result, field: str) -> None:
 
 
 def _decrypted(name: str, path: str, field: str) -> bytes:
+    # Imported here: few have an encrypted credential, and the login test does not wait for them.
+    import shutil
+    import subprocess
+
     program = shutil.which("systemd-creds", path=_PROGRAM_PATH)
     if program is None:
         raise RelayError(field, f"{path} is encrypted, and this host has no systemd-creds to decrypt it (systemd 250 or newer)")

@@ -20,6 +20,8 @@ CREDENTIALS = ("smtp_sasl_password_maps", "lmtp_sasl_password_maps")
 _CACHES = re.compile(r"\w*(_cache_map|_cache_database|_cache_name|address_verify_map)")
 #: Parameters that name nothing but tables, so that what is of no known type is of a wrong one.
 _LOOKUPS = re.compile(r"\w+(_maps?|_checks|_database)")
+#: Lists of tables that proxymap(8) may open, and that need not be there.
+_PERMISSIONS = ("proxy_read_maps", "proxy_write_maps")
 #: A map type that is no file, although its name may look so.
 _NO_FILE = ("unix", "socketmap", "tcp")
 
@@ -68,7 +70,8 @@ def tables(instance: Instance) -> t.List[Table]:
     found = []
     for assignment in instance.assignments():
         value = instance.expanded(assignment) or ""
-        for word in split_list(value) if ":/" in value and assignment.name in instance.defaults else []:
+        of_postfix = assignment.name in instance.defaults and assignment.name not in _PERMISSIONS
+        for word in split_list(value) if of_postfix and ":/" in value else []:
             reference = parse_reference(word)
             if reference is None or reference.type in _NO_FILE:
                 continue

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import types
 import typing as t
+from pathlib import Path
 
 import pytest
 
@@ -90,6 +91,18 @@ def test_failure_says_what_to_do_and_returns_all_that_was_learned(certificates: 
     assert answer["msg"].endswith("[auth_bad_credentials]") and answer["diagnosis"]["remedy"] in answer["msg"]
     assert [result["ok"] for result in answer["results"]] == [True, False]
     assert answer["diagnosis"] == answer["results"][1]["diagnosis"]
+
+
+def test_a_password_is_read_on_the_host(certificates: Certificates, tmp_path: Path) -> None:
+    path = tmp_path / "password"
+    path.touch(0o600)
+    path.write_text(f"{PASSWORD}\n")
+    with Server(conversation(tls="implicit", context=certificates.good())) as server:
+        relay = {**entry(server.port, certificates, name="primary"), "password": None, "password_file": str(path)}
+        assert run({"relays": [relay]})["ok"]
+        path.chmod(0o644)
+        answer = run({"relays": [relay]})
+    assert answer["msg"].startswith(f"relays[0] (primary).password_file: {path} is open to others") and server.auth_attempts == 1
 
 
 def test_a_failure_can_be_reported_only(certificates: Certificates) -> None:

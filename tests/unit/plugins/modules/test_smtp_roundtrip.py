@@ -122,6 +122,7 @@ def test_check_mode_checks_the_options_and_touches_nothing(run: t.Any, certifica
         ({"timeout": "nan"}, "timeout: "),
         ({"via": "relay", "relay": {"host": "smtp.example.net", "port": 465, "tls": "starttls"}}, "relay.tls: "),
         ({"via": "relay", "relay": {"host": "smtp.example.net", "username": "u", "password": "s3cr\net"}}, "relay.password: "),
+        ({"via": "relay", "relay": {"host": "h", "username": "u", "password_file": "/nowhere"}}, "relay.password_file: /nowhere does not exist"),
         ({"mailbox": {"type": "maildir", "path": "Maildir"}}, "mailbox.path: "),
         ({"mailbox": {"type": "imap", "host": "h", "username": "u", "password": "s3cr\net"}}, "mailbox.password: "),
         ({"mailbox": {"type": "imap", "host": "h"}}, "type is imap but all of the following are missing: username, password"),

@@ -10,6 +10,7 @@ import pytest
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix import transaction
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.configtext import Document, main_cf_key, parameter_value
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.errors import PostfixError
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.host import Result
 
 Options = t.Callable[..., t.Dict[str, t.Any]]
 
@@ -46,7 +47,9 @@ def test_a_running_master_knows_a_service_before_main_cf_names_it(
 
     look_at_each_write(monkeypatch, look)
     if fails:
-        monkeypatch.setattr(transaction.Transaction, "_finished_writing", lambda *_arguments: (_ for _ in ()).throw(PostfixError("no")))
+        run = postfix.run
+        refusal = Result(1, "", "postconf: fatal: no")
+        postfix.run = lambda argv, stdin: refusal if argv == ["postconf", "-n", "-c", str(postfix.directory)] else run(argv, stdin)
         with pytest.raises(PostfixError):
             postfix.configure(**relay_options(name="second"))
     else:

@@ -309,7 +309,7 @@ USAGE = [
     (["127.0.0.1", "--access-token-file", "/nowhere"], "--access-token-file: No such file"),
     (["127.0.0.1", "--proxy", "socks5://127.0.0.1", "--proxy-password-file", "/nowhere"], "--proxy-password-file: needs a user name"),
     (["127.0.0.1", "--proxy-password-file", "/nowhere"], "--proxy: must be socks5://"),
-    (["127.0.0.1", "--username", "me", "--password-file", "/dev/null", "--access-token-file", "/dev/null"], "is empty"),
+    (["127.0.0.1", "--username", "me", "--password-file", "/dev/null"], "is empty"),
     (["127.0.0.1", "--password-file", __file__], "--password-file: "),
     (["127.0.0.1", "--password", "x"], "unrecognized arguments: --password"),
     (["127.0.0.1", "--run-as", "no such user"], "--run-as: "),
@@ -416,7 +416,7 @@ def test_a_password_beside_a_token_is_refused(tmp_path: Path, capfd: t.Any) -> N
     with pytest.raises(SystemExit) as ended:
         cli.main(["127.0.0.1", *options])
     assert ended.value.code == 2
-    assert "--access-token-file: can not be combined" in capfd.readouterr().err
+    assert "--access-token-file: contradicts 'password'" in capfd.readouterr().err
 
 
 def test_secrets_are_neither_in_the_output_nor_in_the_arguments(login: t.Any, certificates: Certificates, tmp_path: Path) -> None:
@@ -475,7 +475,7 @@ def test_every_option_reaches_the_endpoint(monkeypatch: pytest.MonkeyPatch, tmp_
     assert (timeout, ehlo_name, investigate, options) == (7.0, "me.example", False, {"explain": None})
     assert [one["name"] for one in endpoints] == ["2001-db8-25-2525", "mail-example-net-465", "mail-example-net-465-3"]
     assert endpoints[0] == {
-        **endpoint.ONLY_POSTFIX,
+        **endpoint.UNSET,
         "name": "2001-db8-25-2525",
         "host": "2001:db8::25",
         "port": 2525,
