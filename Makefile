@@ -64,6 +64,7 @@ lint: ## ruff, mypy, ansible-lint, shellcheck, changelog
 	@antsibull-changelog lint
 	@$(call say,pages that are made from the code)
 	@$(VENV)/bin/python tests/tools/diagnoses_doc.py --check
+	@$(VENV)/bin/python tests/tools/lint_doc.py --check
 
 .PHONY: units
 units: ## Unit tests, with the coverage of the login test, and on every Python from 3.8 on that this machine has

@@ -68,10 +68,9 @@ def _use_every_type(faults, host: str) -> None:
         text = f"./{live_directory(faults, host).partition('/etc/postfix/')[2]}/sasl_passwd"
         names = [text] if suffixes[table_type] is None else [text, text + suffixes[table_type]]
         assert files_with_password(faults, host) == {f"600 root:root {name}" for name in names}
-        others = "! runuser -u nobody -- cat {0} 2>/dev/null && ! runuser -u postfix -- cat {0} 2>/dev/null"
-        for name in names:
-            faults.lab.shell(f"cd /etc/postfix; {others.format(name)}", host)
-        assert not faults.set_up(host, side)["changed"]
+        read = f"cd /etc/postfix; for user in nobody postfix; do runuser -u $user -- cat {' '.join(names)} 2>/dev/null || :; done"
+        assert faults.lab.shell(read, host).stdout == ""
+    assert not faults.set_up(host, side)["changed"]
 
 
 HARM = {
@@ -93,7 +92,7 @@ def _harm_maps(faults, host: str) -> None:
     faults.begin(host)
     side = relay_of_type(faults, "hash")
     faults.set_up(host, side)
-    for harm, script in HARM.items():
+    for harm, script in list(HARM.items())[RELEASES.index(host) :: len(RELEASES)]:  # each release takes its share
         table = f"{live_directory(faults, host)}/sasl_passwd"
         faults.lab.shell(script.format(f"{table}.db", table, "hash", ".db"), host)
         told = faults.run(host, side, check=True)

@@ -230,7 +230,7 @@ def test_another_number_of_the_user(faults):
     """Postfix was installed anew, and its user has another number."""
     old, new = two(faults)
     number = faults.lab.shell("id -u postfix", HOST).stdout.strip()
-    script = STOP + "usermod -u {} postfix; postfix set-permissions; systemctl start postfix"
+    script = STOP + "usermod -u {} postfix; postfix set-permissions; chown -R postfix /var/lib/postfix; systemctl start postfix"
     faults.lab.shell(script.format(4711), HOST)
     try:
         assert not faults.set_up(HOST, old)["changed"]

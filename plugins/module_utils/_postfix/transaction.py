@@ -31,7 +31,18 @@ from ansible_collections.outpost.smtp.plugins.module_utils._postfix.files import
 )
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.host import Host
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.ownership import merge
-from ansible_collections.outpost.smtp.plugins.module_utils._postfix.plan import MAIN, MASTER, NOTHING, RELOAD, RESTART, STOP, Live, Plan, Writes, sequence
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.plan import (
+    MAIN,
+    MASTER,
+    NOTHING,
+    RELOAD,
+    RESTART,
+    STOP,
+    Live,
+    Plan,
+    Writes,
+    sequence,
+)
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.request import Request
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.tables import REGEXP, parse_table
 
