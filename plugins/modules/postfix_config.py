@@ -218,7 +218,7 @@ EXAMPLES = r"""
   outpost.smtp.postfix_config:
     state: linted
   register: linted
-  failed_when: linted.findings | selectattr("severity", "equalto", "error")
+  failed_when: linted.findings | selectattr("severity", "equalto", "error") | length > 0
 
 - name: Switch to a new password, which is tried first, and keep the old one until mail has been seen to arrive
   outpost.smtp.postfix_config:

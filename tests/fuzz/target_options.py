@@ -129,6 +129,6 @@ def _nothing_else_happens() -> t.Iterator[None]:
 
     environment = mock.patch.dict(os.environ, {name: _SECRET for name in _VARIABLES})
     stdin = mock.patch("sys.stdin", io.TextIOWrapper(io.BytesIO()))
-    tests = (mock.patch.object(place, "probe_all", reached) for place in (cli, as_user))
-    with environment, stdin, next(tests), next(tests), mock.patch.object(run_as, "call", at_once):
+    by_program, by_user = (mock.patch.object(place, "probe_all", reached) for place in (cli, as_user))
+    with environment, stdin, by_program, by_user, mock.patch.object(run_as, "call", at_once):
         yield

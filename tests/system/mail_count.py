@@ -40,8 +40,13 @@ def stream(lab: Lab, host: str, name: str) -> None:
 def end_of_stream(lab: Lab, host: str, name: str) -> list[str]:
     """The names of all messages that the host has sent."""
     lab.shell("touch /run/count.stop", host)
-    await_that(lambda: lab.shell("cat /run/count.sent 2>/dev/null || true", host).stdout.strip(), f"the stream of {host} ends")
-    return [f"{RUN}-{name}-{number}" for number in range(1, int(lab.shell("cat /run/count.sent", host).stdout) + 1)]
+    await_that(lambda: bool(_sent(lab, host)), f"the stream of {host} ends")
+    return [f"{RUN}-{name}-{number}" for number in range(1, int(_sent(lab, host)) + 1)]
+
+
+def _sent(lab: Lab, host: str) -> str:
+    """How many messages a stream that has ended has sent."""
+    return lab.shell("cat /run/count.sent 2>/dev/null || true", host).stdout.strip()
 
 
 def queued(lab: Lab, host: str) -> list[str]:

@@ -84,7 +84,6 @@ class Lab:
         """Run a shell script on a host of the lab; the script is an argument, so it must not hold a secret."""
         return subprocess.run([*self.entrance(host), "bash", "-c", script], capture_output=True, text=True, check=True, **options)
 
-
     def fresh_postfix(self, host: str = SERVER) -> None:
         """Postfix as its package brings it, installed but without a main.cf, stopped, with nothing in its queue."""
         self.shell(_FRESH_POSTFIX, host)

@@ -73,8 +73,8 @@ class Page:
         printed = []
         for command in commands:
             self.not_run.remove(command)
-            options = {"cwd": self._directory, "env": self._environment, "capture_output": True, "text": True, "check": False}
-            done = subprocess.run(shlex.split(command), **options)
+            options = {"cwd": self._directory, "env": self._environment, "capture_output": True, "text": True}
+            done = subprocess.run(shlex.split(command), check=False, **options)
             if done.returncode != 0:
                 pytest.fail(f"{command}\n{done.stdout}{done.stderr}")
             printed.append(done.stdout)
@@ -112,7 +112,7 @@ def test_the_page(page, trio):
     before = dict(zip(HOSTS, everywhere(lambda name: trio.shell(_CONFIGURATION, HOSTS[name]).stdout)))
     trio.shell("systemctl stop postfix", "provider")
     try:
-        waiting = {name: names for name, names in zip(HOSTS, everywhere(waiting_mail))}
+        waiting = dict(zip(HOSTS, everywhere(waiting_mail)))
         everywhere(lambda name: await_queue(trio, HOSTS[name], *["deferred"] * len(waiting[name])))
     finally:
         trio.shell("systemctl start postfix", "provider")

@@ -44,7 +44,7 @@ def credential(**fields: str) -> t.Tuple[str, str]:
     """User name and password as smtp(8) finds them in the table that is made of a relay; the first colon parts them."""
     routes = transports(relays(**fields), "outpost_smtp_relays")
     request = Request("x = @sasl_primary@", secret_tables=routes["secret_tables"])
-    (value,) = parse_table("sasl_primary", request.secret_tables["sasl_primary"]).values()
+    value = parse_table("sasl_primary", request.secret_tables["sasl_primary"])["smtp.example.net"]
     user, _colon, password = value.partition(":")
     return user, password
 
@@ -86,7 +86,10 @@ REFUSED: t.Dict[str, t.List[t.Tuple[str, Refused]]] = {
         *field("username", "u\n x"),
         ("table t: line 2", lambda: Request(secret_tables={"t": "h a:b\n c"})),
     ],
-    "B8": [("parameters: ", lambda text=text: parse_parameters(text, "parameters")) for text in ("a = x\x0bb = y", "a = x\r", " a = x", "a b")],  # type: ignore[misc]
+    "B8": [
+        ("parameters: ", lambda text=text: parse_parameters(text, "parameters"))  # type: ignore[misc]
+        for text in ("a = x\x0bb = y", "a = x\r", " a = x", "a b")
+    ],
     "B9": [
         *field("host", "192.0.2.10 } accept } flush ruleset", "0.0.0.0/0", "::/0", "192.0.2.1/24"),
         ("h.test", lambda: rules("@ipv4:h.test@", {})),

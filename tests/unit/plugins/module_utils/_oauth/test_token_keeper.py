@@ -121,8 +121,12 @@ def test_a_refresh_token_that_somebody_else_stored_is_used(world: World) -> None
     assert world.asked_with == ["R0", "R9"]
 
 
+def full_disk(_descriptor: int) -> None:
+    raise OSError(28, "No space left on device")
+
+
 def test_a_token_that_can_not_be_stored_serves_all_the_same(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stored_token.os, "fsync", lambda _descriptor: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(stored_token.os, "fsync", full_disk)
     world.rotates = True
     assert world.keeper.step() == 15.0
     assert world.keeper.token() == "A1"
@@ -133,7 +137,7 @@ def test_a_token_that_can_not_be_stored_serves_all_the_same(world: World, monkey
 def test_a_refresh_token_that_could_not_be_stored_is_not_forgotten(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.rotates = True
     with monkeypatch.context() as full:
-        full.setattr(stored_token.os, "fsync", lambda _descriptor: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        full.setattr(stored_token.os, "fsync", full_disk)
         world.keeper.step()
         world.now += 1800
         world.keeper.step()
