@@ -235,12 +235,12 @@ class Transaction:
     def _announce(self) -> None:
         if self._witness is not None:
             self._tell(RELOAD)
-            self._witness = type(self._witness)(self._host)
+            self._witness = self._new_witness()
 
     def _announce_again(self) -> None:
         """What goes wrong with this does not keep the old configuration from being put back; after that it is told once more."""
         if self._witness is not None and self._host.running():
-            witness = type(self._witness)(self._host)
+            witness = self._new_witness()
             with contextlib.suppress(PostfixError):
                 self._host.reload()
                 self._await_uptake(witness)

@@ -47,6 +47,24 @@ def test_restart_only_where_a_reload_is_not_enough(postfix: t.Any, main: str, pa
     assert postfix.told() == ["start", *told]
 
 
+def test_a_running_postfix_knows_a_new_transport_before_main_cf_names_it(postfix: t.Any, relay_options: Options) -> None:
+    """Otherwise mail would wait for a transport that master(8) does not know if the run were killed between the two files."""
+    postfix.start()
+    postfix.configure(**relay_options())
+    known: t.List[t.Tuple[bool, bool]] = []
+    real = postfix.run
+
+    def run(argv: t.Sequence[str], stdin: str) -> Result:
+        result = real(argv, stdin)
+        if argv[0] == "postfix":
+            known.append(("outpost_second:" in postfix.main.read_text(), "outpost_second unix" in postfix.loaded.read_text()))
+        return t.cast(Result, result)
+
+    postfix.run = run
+    postfix.configure(**relay_options(name="second"))
+    assert known == [(False, True), (True, True)]
+
+
 def test_a_built_in_default_that_is_written_down_needs_no_restart(postfix: t.Any) -> None:
     postfix.main.write_text("")
     postfix.start()
