@@ -93,7 +93,7 @@ scenarios: ## Molecule scenarios on Debian 11, 12 and 13 against a real provider
 .PHONY: system
 system: ## Check-mode truth, secrets, bad input and the built collection, in the rig
 	@$(call say,system tests)
-	@$(VENV)/bin/python -m pytest --quiet tests/system
+	@$(VENV)/bin/python -m pytest --quiet --numprocesses=2 --dist=loadgroup tests/system
 
 .PHONY: bench
 bench: setup ## The role against a facts-only play; the login test against swaks, msmtp and a script with smtplib

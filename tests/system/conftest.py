@@ -26,6 +26,14 @@ def started(name: str, servers, mtas=()):
     subprocess.run([*RIG, "down", name], check=True)
 
 
+def pytest_collection_modifyitems(items):
+    """With pytest-xdist, tests that share a lab run one after the other; others stay together by their file."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            shared = [name for name in ("trio", "lab") if name in item.fixturenames]
+            item.add_marker(pytest.mark.xdist_group(shared[0] if shared else item.path.stem))
+
+
 @pytest.fixture(scope="session")
 def lab():
     yield from started(os.environ.get("OUTPOST_SMTP_LAB", "system"), [SERVER])

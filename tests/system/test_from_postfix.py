@@ -34,6 +34,9 @@ class Report:
     as_nobody: dict
 
 
+pytestmark = pytest.mark.xdist_group("test_from_postfix")  # it has a lab of its own
+
+
 @pytest.fixture(scope="module")
 def lab():
     name = os.environ.get("OUTPOST_SMTP_LAB", "system") + "-postfix"

@@ -29,6 +29,8 @@ DOCS = ROOT / "docs" / "tested-servers.md"
 PASSWORDS = ("alerts", "unicode", "long", "canary")
 BAD_LOGIN = {PASSWORD: "auth_bad_credentials", TOKEN: "oauth_rejected", CERTIFICATE: "auth_bad_credentials"}
 
+pytestmark = pytest.mark.xdist_group("test_real_servers")  # it has a lab of its own
+
 
 @pytest.fixture(scope="module")
 def lab():
