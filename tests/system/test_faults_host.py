@@ -163,9 +163,7 @@ def test_broken_beforehand(faults, damage, repair, word):
 def test_half_installed(faults):
     """The package is unpacked, and nothing more: there is no user, no queue, no main.cf."""
     purge = "DEBIAN_FRONTEND=noninteractive apt-get purge -qq -y postfix >/dev/null 2>&1; rm -rf /etc/postfix /var/spool/postfix"
-    faults.lab.shell(
-        f"{STOP}{purge}; deluser --quiet postfix || :; dpkg --unpack /var/cache/apt/archives/postfix_3*.deb >/dev/null", HOST
-    )
+    faults.lab.shell(f"{STOP}{purge}; deluser --quiet postfix || :; dpkg --unpack /var/cache/apt/archives/postfix_3*.deb >/dev/null", HOST)
     relay = faults.relay()
     faults.run(HOST, relay)  # may fail or not; what matters is that it can be gone on with
     faults.lab.shell("DEBIAN_FRONTEND=noninteractive dpkg --configure -a >/dev/null 2>&1", HOST)

@@ -18,7 +18,7 @@ PURGE = """
 export DEBIAN_FRONTEND=noninteractive
 systemctl stop postfix 2>/dev/null || :
 apt-get purge -qq -y postfix >/dev/null 2>&1
-rm -rf /etc/postfix /var/spool/postfix
+rm -rf /etc/postfix /var/spool/postfix /root/pristine.tar
 """
 #: Who has them holds the locks of dpkg and apt, as unattended-upgrades does.
 HOLD = """
@@ -26,9 +26,10 @@ import fcntl, time
 files = [open(f"/var/lib/dpkg/{name}", "w") for name in ("lock-frontend", "lock")]
 for file in files:
     fcntl.lockf(file, fcntl.LOCK_EX)
-print("held", flush=True)
+open("/run/held", "w")
 time.sleep(600)
 """
+AWAIT = "until ss -Hltn 'sport = :25' | grep -q .; do sleep 0.1; done"
 LISTEN = "import socket, time; server = socket.create_server(('127.0.0.1', 25)); time.sleep(600)"
 OTHER = """
 mkdir -p /root/other/DEBIAN /root/other/usr/sbin
@@ -59,19 +60,29 @@ def faults(trio):
     with ThreadPoolExecutor() as pool:
         list(pool.map(faults.prepare, RELEASES))
     yield faults
+    faults.await_delivery()
     with ThreadPoolExecutor() as pool:  # whoever comes next finds Postfix installed
         list(pool.map(lambda host: faults.lab.shell("rm -f /root/pristine.tar", host), RELEASES))
         list(pool.map(faults.lab.fresh_postfix, RELEASES))
 
 
-@pytest.fixture
-def role(faults, tmp_path):
+@pytest.fixture(scope="module")
+def role(faults, tmp_path_factory):
     """Run the role on one server: role("debian12", "--check") -> Run."""
+    directories = {host: tmp_path_factory.mktemp(host) for host in RELEASES}
 
     def run(host: str, *options: str):
-        return run_playbook(faults.lab, tmp_path, PLAY, variables(faults.lab), *options, hosts=host)
+        return run_playbook(faults.lab, directories[host], PLAY, variables(faults.lab), *options, hosts=host)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def at_once(faults, role):
+    """What can be done on one server each, all at the same time; the tests wait for the end of theirs."""
+    with ThreadPoolExecutor() as pool:
+        jobs = {name: pool.submit(job, faults, role) for name, job in JOBS.items()}
+        yield lambda name: jobs[name].result()
 
 
 def converges(faults, role, host: str) -> None:
@@ -81,25 +92,25 @@ def converges(faults, role, host: str) -> None:
     again = role(host)
     assert again.status == 0 and not again.changed(), again.output
     faults.mail(host, deliver=True)
-    faults.await_delivery()
 
 
-def test_package_manager_is_locked(faults, role):
+def package_manager_is_locked(faults, role):
     """Check mode on a host without Postfix does not need it. The real run says what is in the way and has done nothing."""
     host = "debian13"
-    faults.lab.shell(f"{PURGE}; systemd-run --quiet --unit=hold python3 -c '{HOLD}'; sleep 1; touch /root/before", host)
+    hold = f"systemd-run --quiet --unit=hold python3 -c '{HOLD}'; until [ -e /run/held ]; do sleep 0.1; done"
+    faults.lab.shell(f"{PURGE}{hold}; touch /root/before", host)
     before = faults.lab.shell(STATE, host).stdout
     checked = role(host, "--check", "--diff")
     assert checked.status == 0 and checked.changed(), checked.output
     assert faults.lab.shell(STATE, host).stdout == before
     run = role(host)
+    faults.lab.shell("systemctl stop hold", host)
     assert run.status != 0 and "lock" in run.output.lower(), run.output
     assert faults.lab.shell("ls -d /etc/postfix 2>/dev/null || :", host).stdout == ""
-    faults.lab.shell("systemctl stop hold", host)
     converges(faults, role, host)
 
 
-def test_another_mail_server(faults, role):
+def another_mail_server(faults, role):
     """Of Debian's mail servers only one can be installed; Postfix takes the place of the one that was there."""
     host = "debian11"
     faults.lab.shell(f"{PURGE}{OTHER}", host)
@@ -107,16 +118,32 @@ def test_another_mail_server(faults, role):
     assert "other-mta" not in faults.lab.shell("dpkg --get-selections | grep -w install || :", host).stdout
 
 
-def test_port_25_is_taken(faults, role):
+def port_25_is_taken(faults, role):
+    """The role says that Postfix does not run, whatever systemd makes of it; mail waits until it does."""
     host = "debian12"
     faults.lab.fresh_postfix(host)
-    faults.lab.shell(f'systemd-run --quiet --unit=listen python3 -c "{LISTEN}"; sleep 1', host)
+    faults.lab.shell(f'systemd-run --quiet --unit=listen python3 -c "{LISTEN}"; {AWAIT}', host)
     run = role(host)
-    assert run.status != 0, "Postfix can not have started"
-    assert "postfix" in run.output
     faults.mail(host, daemon=False)
     faults.lab.shell("systemctl stop listen", host)
+    assert run.status != 0, "Postfix can not have started"
+    assert "another program may have its port" in run.output, run.output
     converges(faults, role, host)
+
+
+JOBS = {"lock": package_manager_is_locked, "other": another_mail_server, "port": port_25_is_taken}
+
+
+def test_package_manager_is_locked(at_once):
+    at_once("lock")
+
+
+def test_another_mail_server(at_once):
+    at_once("other")
+
+
+def test_port_25_is_taken(at_once):
+    at_once("port")
 
 
 #: Where a run was when the machine went down: after the installation, with half of the work done, and with all but the reload.
@@ -137,8 +164,7 @@ def test_reboot(faults, role):
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(go_down, REBOOTS))
-    for host in REBOOTS:
-        converges(faults, role, host)
+        list(pool.map(lambda host: converges(faults, role, host), REBOOTS))
 
 
 def test_the_controller_goes_away(faults, role, tmp_path):
@@ -151,7 +177,7 @@ def test_the_controller_goes_away(faults, role, tmp_path):
     os.killpg(controller.pid, signal.SIGKILL)
     controller.wait()
     faults.mail(host)
-    faults.lab.shell("rm /run/reloading; mv /usr/sbin/postfix.real /usr/sbin/postfix", host)
+    faults.lab.shell("rm -f /run/reloading; mv /usr/sbin/postfix.real /usr/sbin/postfix", host)
     converges(faults, role, host)
 
 

@@ -126,7 +126,7 @@ def test_a_secret_that_does_not_deliver_is_taken_back(fleet, old):
     assert f"  rolled back to the old secret: 1 ({CANARY})" in summary(run)
     assert fleet.files_with(CANARY, billing["password"]) == []
     assert len(fleet.files_with(CANARY, old)) == 1
-    again = fleet.play("site", "--check", *ONLY_THE_RELAY, password=old)
+    again = fleet.play("site", "--check", "--diff", *ONLY_THE_RELAY, password=old)
     assert again.status == 0 and not again.changed(), again.output
     fleet.proves("after-rollback")
 

@@ -130,7 +130,7 @@ class Configurator:
         if self._installed:
             if self._request.wants_anything():
                 self._host.check_is_instance()
-            version, defaults = self._host.version_and_defaults([*self._request.list_parameters(), *NEED_RESTART])
+            version, defaults = self._host.version_and_defaults([*self._list_parameters(), *NEED_RESTART])
         lock = self._own.locked() if change and self._may_change() else contextlib.nullcontext()
         with lock:
             live, unfinished = self._read_live()
@@ -160,6 +160,14 @@ class Configurator:
             "missing_packages": self.missing_packages,
             **facts,
         }
+
+    def _list_parameters(self) -> t.List[str]:
+        """The parameters that something is appended to, whose built-in values may be what it is appended to."""
+        if not self._revert:
+            return self._request.list_parameters()
+        state = self._own.state()
+        kept = state.previous if state.previous is not None else state
+        return [name for name, entry in kept.parameters.items() if entry.appended is not None]
 
     def _may_change(self) -> bool:
         return self._request.wants_anything() or self._own.exists() or PREFIX in (read_text(os.path.join(self._directory, MAIN)) or "")

@@ -39,6 +39,14 @@ relay     unix  -       -       y       -       -       smtp
 """
 
 
+DEFAULTS = {
+    "inet_interfaces": "all",
+    "inet_protocols": "all",
+    "virtual_alias_maps": "$virtual_maps",
+    "proxy_write_maps": "$smtp_sasl_auth_cache_name $address_verify_map",
+}
+
+
 class FakePostfix:
     """One instance in a directory of its own."""
 
@@ -84,7 +92,8 @@ class FakePostfix:
         if program == "postconf" and "-h" in argv:
             return Result(0, "/usr/lib/postfix/sbin\n", "")
         if program == "postconf" and "-d" in argv:
-            return Result(0, f"mail_version = {self.version}\ninet_interfaces = all\ninet_protocols = all\nvirtual_alias_maps = $virtual_maps\n", "")
+            defaults = {**DEFAULTS, "mail_version": self.version}
+            return Result(0, "".join(f"{name} = {defaults[name]}\n" for name in argv if name in defaults), "")
         if program == "postconf":
             assert Path(argv[-1], "main.cf").is_file() and Path(argv[-1], "master.cf").is_file()
             return Result(0, "", "")

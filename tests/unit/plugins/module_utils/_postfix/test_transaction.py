@@ -557,6 +557,15 @@ def test_going_back_keeps_the_order_of_the_entries(postfix: t.Any) -> None:
     assert postfix.configure(revert=True)["changed"] and postfix.main.read_bytes() == first
 
 
+def test_going_back_keeps_what_is_built_in_of_a_list(postfix: t.Any) -> None:
+    parameters = "proxy_write_maps += proxy:internal:ours\nbiff = no\n"
+    postfix.configure(parameters=parameters)
+    first = postfix.main.read_bytes()
+    assert b"proxy_write_maps = $smtp_sasl_auth_cache_name $address_verify_map, proxy:internal:ours" in first
+    postfix.configure(conduct=KEEP, parameters=parameters.replace("biff = no", "biff = yes"))
+    assert postfix.configure(revert=True)["changed"] and postfix.main.read_bytes() == first
+
+
 def test_the_diff_of_going_back_shows_keys_and_no_values(postfix: t.Any, relay_options: Options) -> None:
     postfix.configure(**relay_options(password="CANARY-1"))
     postfix.configure(conduct=KEEP, **relay_options(password="CANARY-2"))
