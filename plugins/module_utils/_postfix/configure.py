@@ -41,6 +41,10 @@ from ansible_collections.outpost.smtp.plugins.module_utils._postfix.set_aside im
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.tables import TABLE_TYPES, TEXTHASH
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.transaction import USUAL, Conduct, Transaction, read_text, recovered
 
+#: What is built in of list parameters as long as there is no Postfix to ask, so that check mode can say what will be
+#: written (postconf(5); Postfix 3.5 to 3.10). Others are empty or point to another parameter.
+_BUILT_IN = {"proxy_write_maps": "$smtp_sasl_auth_cache_name $lmtp_sasl_auth_cache_name $address_verify_map $postscreen_cache_map"}
+
 #: What is returned of a change that did not take place.
 NO_EXAMINATION: t.Dict[str, t.Any] = {"findings": [], "preflight": [], "rolled_back": False}
 
@@ -126,7 +130,7 @@ class Configurator:
         Returns what module postfix_config returns. Raises PostfixError.
         """
         version = ""
-        defaults: t.Dict[str, str] = {}
+        defaults: t.Mapping[str, str] = _BUILT_IN
         if self._installed:
             if self._request.wants_anything():
                 self._host.check_is_instance()

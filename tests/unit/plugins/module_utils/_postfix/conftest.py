@@ -43,7 +43,7 @@ DEFAULTS = {
     "inet_interfaces": "all",
     "inet_protocols": "all",
     "virtual_alias_maps": "$virtual_maps",
-    "proxy_write_maps": "$smtp_sasl_auth_cache_name $address_verify_map",
+    "proxy_write_maps": "$smtp_sasl_auth_cache_name $lmtp_sasl_auth_cache_name $address_verify_map $postscreen_cache_map",
 }
 
 

@@ -309,6 +309,17 @@ def test_missing_packages_are_named_as_on_this_system(postfix: t.Any, relay_opti
     assert postfix.configurator().missing_packages == []  # nothing is needed to take everything back
 
 
+def test_what_is_built_in_is_foretold_before_postfix_is_installed(postfix: t.Any) -> None:
+    options = {"parameters": "proxy_write_maps += proxy:internal:ours\n"}
+    postfix.main.unlink()
+    program = postfix.root / "usr/sbin/postconf"
+    program.unlink()
+    predicted = postfix.configure(change=False, **options)
+    program.write_text("")
+    program.chmod(0o755)
+    assert predicted["diff"] == postfix.configure(change=False, **options)["diff"]
+
+
 def test_a_ca_file_that_is_not_there_is_named_before_anything_is_installed_or_touched(postfix: t.Any) -> None:
     (postfix.root / "usr/sbin/postconf").unlink()
     before = postfix.files()
