@@ -141,7 +141,7 @@ class Server:
             "__postfix_relay_senders": {"rules": [], "everybody": None},
         }
         path = f"{DIRECTORY}/passwords/of_the_role"
-        fill = {"@ca_bundle@": CA, "@sasl_primary@": f"texthash:{path}", "@smtp_chroot@": "y"}
+        fill = {"@ca_bundle@": CA, "@sasl_primary@": f"texthash:{path}", "@smtp_chroot@": "y", "write_maps +=": "write_maps ="}
         texts = []
         for name in ("main.cf.j2", "master.cf.j2"):
             text = environment.get_template(name).render(context)

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fault_lab import ABSENT, OLD_MAIN, Faults
+from system_lab import RELEASES
 
 HOST = "debian12"
 #: Up to Debian 12, another unit is stopped along with the first, and nobody waits for that.
@@ -35,7 +36,8 @@ exec $0.real "$@"
 @pytest.fixture(scope="module")
 def all_faults(trio):
     faults = Faults(trio)
-    faults.prepare(HOST)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(faults.prepare, RELEASES))
     with faults.two_passwords():
         yield faults
 
@@ -211,6 +213,21 @@ def test_the_old_relay_stays(faults, case):
     assert text(faults) == before
     faults.mail(HOST, old, deliver=True)
     assert not faults.set_up(HOST, old)["changed"]
+
+
+@pytest.mark.parametrize("host", RELEASES)
+def test_a_transport_goes_while_its_clients_are_there(all_faults, host):
+    """master(8) of Debian 13 may not end them (its unit takes CAP_KILL away), and does nothing else until they have ended."""
+    faults = all_faults
+    faults.begin(host)
+    second, first = faults.relay(name="second"), faults.relay()
+    faults.set_up(host, second)
+    faults.mail(host, second, deliver=True)
+    assert "outpost_second" in faults.lab.shell("pgrep --full --list-full '^smtp -n outpost_second'", host).stdout, "a client is there"
+    faults.set_up(host, first)
+    faults.mail(host, first, deliver=True)
+    assert faults.lab.shell("pgrep --full '^smtp -n outpost_second' || :", host).stdout == ""
+    faults.await_delivery()
 
 
 def test_two_runs_at_once(faults):
