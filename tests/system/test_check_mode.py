@@ -29,7 +29,8 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_what_check_mode_announces_is_what_happens(lab, play, case):
-    given = variables(lab, **CASES[case])
+    # The provider does not know the other password, so a login before the switch would refuse it; check mode logs in nowhere.
+    given = {**variables(lab, **CASES[case]), "postfix_relay_preflight": "never"}
     if case == "a host without Postfix":
         lab.shell("apt-get purge --yes --quiet postfix >/dev/null 2>&1; rm -rf /etc/postfix; nft flush ruleset")
     else:

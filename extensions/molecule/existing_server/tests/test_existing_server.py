@@ -18,7 +18,7 @@ def test_main_cf_only_gains_what_the_relay_needs(host):
     assert removed == []
     names = {line.split("=")[0].strip() for line in added if "=" in line and not line.startswith(("#", " ", "\t"))}
     foreign = {name for name in names if not name.startswith("outpost_")}
-    assert foreign == {"default_transport", "sender_canonical_maps"}
+    assert foreign == {"default_transport", "sender_canonical_maps", "proxy_write_maps"}
 
 
 def test_master_cf_only_gains_the_transport(host):
