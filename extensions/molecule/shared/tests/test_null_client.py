@@ -26,7 +26,7 @@ def test_the_relay_is_in_force(host):
 
 
 def test_the_credential_is_for_root_alone(host):
-    tables = host.check_output("find /etc/postfix/outpost_smtp -name sasl_passwd").split("\n")
+    tables = host.check_output("find /etc/postfix/outpost_smtp -name sasl_primary").split("\n")
     assert len(tables) == 1, "one generation, no leftovers"
     table = host.file(tables[0])
     assert (table.user, table.group, table.mode) == ("root", "root", 0o600)
