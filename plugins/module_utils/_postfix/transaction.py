@@ -225,12 +225,21 @@ class Transaction:
         """Write files, and let a running master(8) read a master.cf before a main.cf that goes with it is written.
 
         Every new process of Postfix reads main.cf, but what is in master.cf only counts when master(8) was told to read it.
-        If this run were killed between the two, mail for a new service would wait until somebody tells it.
+        If this run were killed between the two, mail for a new service would wait until somebody tells it. A service that goes
+        is left alone by then.
         """
         for number, (name, text) in enumerate(steps):
+            if name == MASTER:
+                self._vacate(text or "", announce)
             self._write(name, text)
             if name == MASTER and MAIN in [later for later, _text in steps[number + 1 :]]:
                 announce()
+
+    def _vacate(self, master: str, announce: t.Callable[[], None]) -> None:
+        going = {*Document(self._written[MASTER] or "", master_cf_key).entries()} - {*Document(master, master_cf_key).entries()}
+        if going and self._witness is not None and self._plan.action != STOP:
+            announce()
+            self._witness.drain(going)
 
     def _announce(self) -> None:
         if self._witness is not None:

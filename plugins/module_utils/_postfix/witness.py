@@ -12,8 +12,10 @@ that work without being asked (qmgr(8), pickup(8)), or it logs what is wrong and
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
 import time
 import typing as t
 
@@ -22,6 +24,8 @@ from ansible_collections.outpost.smtp.plugins.module_utils._postfix.host import 
 
 #: Seconds that master(8) may take for the new processes, and to say why it ended; and between two looks.
 TIMEOUT, _REASON_TIMEOUT, _INTERVAL = 10.0, 1.0, 0.02
+#: Seconds that a delivery may still take through a service that is about to go.
+_DRAIN = 5.0
 #: Seconds back to what Postfix complained of already, and octets of a log file that hold about as much.
 _BEFORE, _TAIL = 120, 65536
 _JOURNAL_SOCKET = "/run/systemd/journal/socket"
@@ -61,6 +65,37 @@ class Witness:
             if pid is None or not self._lives(pid) or self._children_of(pid) - self._children:
                 return
             time.sleep(_INTERVAL)
+
+    def drain(self, services: t.Collection[str], timeout: float = _DRAIN) -> None:
+        """Wait until the processes of services, as ``name/type``, have ended; after ``timeout`` end those that are still at work.
+
+        After a reload, processes end when they have nothing to do. When a service is gone from master.cf, master(8) ends the
+        others, and does nothing else until they have ended. That is for long where its unit denies it CAP_KILL, as in Debian 13.
+        """
+        limit = time.monotonic() + timeout
+        left = self._processes_of(services)
+        while left and time.monotonic() < limit:
+            time.sleep(_INTERVAL)
+            left = self._processes_of(services)
+        for pid in left:
+            with contextlib.suppress(OSError):  # it has just ended
+                os.kill(pid, signal.SIGTERM)
+        limit = time.monotonic() + _REASON_TIMEOUT
+        while self._processes_of(services) and time.monotonic() < limit:
+            time.sleep(_INTERVAL)
+
+    def _processes_of(self, services: t.Collection[str]) -> t.List[int]:
+        """The children of master(8) with these names and types, which it gives them as arguments (master_ent.c)."""
+        found = []
+        for pid, _start in self._children_of(self.pid):
+            try:
+                words = (read_file(os.path.join(self._proc, str(pid), "cmdline")) or b"").decode("utf-8", "replace").split("\0")
+            except OSError:
+                continue
+            options = dict(zip(words, words[1:]))
+            if f"{options.get('-n')}/{options.get('-t')}" in services:
+                found.append(pid)
+        return found
 
     def restarted(self) -> bool:
         """Whether another master(8) runs than at the beginning."""

@@ -7,7 +7,7 @@ import typing as t
 
 import pytest
 
-from ansible_collections.outpost.smtp.plugins.module_utils._postfix import transaction
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix import transaction, witness
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.configtext import Document, main_cf_key, parameter_value
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.errors import PostfixError
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.host import Result
@@ -80,3 +80,19 @@ def test_what_somebody_else_writes_between_two_of_ours_is_not_lost(
     assert "\ndelay_warning_time = 4h\n" in postfix.main.read_text()
     postfix.configure(**relay_options(name="second"))
     assert "\ndelay_warning_time = 4h\n" in postfix.main.read_text()
+
+
+def test_a_service_goes_when_its_processes_have_gone(postfix: t.Any, relay_options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They end by themselves once they were told of a main.cf that sends nothing to them."""
+    postfix.start()
+    postfix.configure(**relay_options())
+    drained = []
+
+    def drain(_witness: t.Any, services: t.Collection[str]) -> None:
+        drained.append(sorted(services))
+        assert transport(postfix.loaded.read_text().split("# service type")[0]) != "outpost_primary"
+        assert "\noutpost_primary " in postfix.master.read_text()
+
+    monkeypatch.setattr(witness.Witness, "drain", drain)
+    postfix.configure(**relay_options(name="second"))
+    assert drained == [["outpost_primary/unix"]] and "\noutpost_primary " not in postfix.loaded.read_text()

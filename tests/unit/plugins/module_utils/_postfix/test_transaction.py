@@ -62,7 +62,7 @@ def test_a_running_postfix_knows_a_new_transport_before_main_cf_names_it(postfix
 
     postfix.run = run
     postfix.configure(**relay_options(name="second"))
-    assert known == [(False, True), (True, True)]
+    assert known[0] == (False, True) and set(known[1:]) == {(True, True)}
 
 
 def test_a_built_in_default_that_is_written_down_needs_no_restart(postfix: t.Any) -> None:

@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 import typing as t
@@ -140,3 +144,27 @@ def test_a_reason_that_comes_late_is_waited_for(machine: Machine, monkeypatch: p
     assert witness.reason() == " (late)"
     monkeypatch.setattr(witness_module, "_REASON_TIMEOUT", 0.0)
     assert machine.witness().reason() == ""
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_processes_of_a_service_are_waited_for_and_then_ended(machine: t.Any, stubborn: bool) -> None:
+    """Of other services and of other masters none is."""
+    script = "import time; time.sleep(float(__import__('sys').argv[1]))"
+
+    def start(service: str, seconds: float) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(["smtp", "-c", script, str(seconds), "-n", service, "-t", "unix", "-u"], executable=sys.executable)
+
+    ours, other = start("outpost_x", 60 if stubborn else 0.5), start("outpost_xy", 60)
+    try:
+        witness = machine.witness()
+        witness.pid, witness._proc = os.getpid(), "/proc"
+        threading.Thread(target=ours.wait).start()  # as master(8) would
+        began = time.monotonic()
+        witness.drain({"outpost_x/unix", "outpost_xy/inet"}, timeout=1.0 if stubborn else 30.0)
+        assert time.monotonic() - began < 20
+        assert ours.wait(10) == (-signal.SIGTERM if stubborn else 0)
+        assert other.poll() is None
+    finally:
+        for process in (ours, other):
+            process.kill()
+            process.wait()
