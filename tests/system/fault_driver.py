@@ -279,7 +279,7 @@ def kills(request):
         effects.append(succeed(side["options"])[0])
         wanted.append(fingerprint())
     wanted, effects = wanted[2:], effects[2:]
-    plans = [chosen(effects[index], request["every"], request["share"]) for index in (0, 1)]
+    plans = [chosen(effects[index], request["every"], request["shares"][index]) for index in (0, 1)]
     sent, seen = [], set()
     for steps in itertools.zip_longest(*plans):
         for index, side in enumerate(sides):
