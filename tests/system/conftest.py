@@ -26,6 +26,7 @@ def started(name: str, servers, mtas=()):
     subprocess.run([*RIG, "down", name], check=True)
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist's own looks for the groups
 def pytest_collection_modifyitems(items):
     """With pytest-xdist, tests that share a lab run one after the other; others stay together by their file."""
     for item in items:
