@@ -58,7 +58,7 @@ lint: ## ruff, mypy, ansible-lint, shellcheck, changelog
 	@$(call say,ansible-lint)
 	@ansible-lint --offline --strict
 	@$(call say,shellcheck)
-	@shellcheck tests/tools/*.sh .ci/run tests/rig/images/customize.sh tests/rig/images/provider/usr/local/sbin/rig-provider-setup \
+	@shellcheck tests/tools/*.sh tests/platforms/*.sh .ci/run tests/rig/images/customize.sh tests/rig/images/provider/usr/local/sbin/rig-provider-setup \
 	  tests/rig/images/mta/usr/local/sbin/* tests/rig/images/mta/usr/local/share/rig/*/setup.sh
 	@$(call say,changelog)
 	@antsibull-changelog lint
@@ -101,7 +101,7 @@ bench: setup ## The role against a facts-only play; the login test against swaks
 	@$(VENV)/bin/python tests/bench/probe.py
 
 .PHONY: mutants
-mutants: setup ## Break the login test in ways that matter and see that the unit tests notice
+mutants: setup ## Break the login test and the configuration of Postfix in ways that matter and see that the unit tests notice
 	@$(VENV)/bin/python tests/tools/mutants.py
 
 .PHONY: fuzz

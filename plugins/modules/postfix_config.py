@@ -23,8 +23,8 @@ description:
   - Owns exactly what it was given, and remembers what stood there before. What it set in an earlier run and is no longer
     given is taken back. Every other parameter, service and comment stays as the administrator wrote it. New entries stand
     in one marked block at the end of the file; an entry that existed before is replaced where it stands.
-  - Keeps its files in the directory C(outpost_smtp) below O(config_directory). Tables are of types that every
-    Postfix has built in and reads from their text. A file with secrets has mode 0600 from its first byte on.
+  - Keeps its files in the directory C(outpost_smtp) below O(config_directory). Tables are of types that every Postfix has built in
+    and reads from their text, unless O(table_type) says otherwise. A file with secrets has mode 0600 from its first byte on.
   - Reloads a running Postfix, or restarts it where a parameter that postconf(5) says to stop and start Postfix for gets another value
     (C(inet_interfaces), C(inet_protocols), and what they refer to). A Postfix that does not run is configured but not started;
     see RV(running).
@@ -76,6 +76,7 @@ options:
       - Left in force is what belongs to the installation (directories, owners, C(compatibility_level), logging, C(multi_instance_*)),
         and parameters that it or a service in C(master.cf) refers to.
       - Without this option, or with O(state=absent), all of that is in force again, byte for byte.
+    version_added: "0.2.0"
     type: bool
     default: false
   services:
@@ -99,12 +100,14 @@ options:
       - Lines for secret tables whose secret is on the host already, as a list by name of the table. Each becomes a line
         C(key username:secret) at the end of the table of O(secret_tables) with that name, which need not be given there.
       - An entry has C(key), C(username) and either C(file), the path of a file, or C(credential), the name of a credential of
-        systemd. One line break at the end of the secret is removed. What can not be a password in a lookup table is refused.
+        systemd. One line break at the end of the secret is removed. What can not be a password in a lookup table is refused, in a
+        message that begins with its C(name) if it has one, such as that of a variable.
       - A file must belong to root (or the user that the module runs as) and be closed to everybody else, as by C(chmod 600).
       - A credential is looked for in C(/etc/credstore), C(/run/credstore) and C(/usr/lib/credstore), where the rules for
         files apply, and then in the C(.encrypted) directories beside these. Those need C(systemd-creds), which systemd has since
         version 250 (so not Debian 11).
       - The secret is read in every run, so a change of it is a change of the table.
+    version_added: "0.2.0"
     type: dict
     default: {}
   table_type:
@@ -115,6 +118,7 @@ options:
         systems have no V(hash) any more.
       - Maps of type V(hash), V(lmdb) and V(cdb) are built beside those in use, and every key of them is read back before they
         are used. One that was lost, damaged or built again by somebody else since is noticed and built anew.
+    version_added: "0.2.0"
     type: str
     choices: [texthash, hash, lmdb, cdb]
     default: texthash
@@ -140,10 +144,11 @@ options:
   keep_previous:
     description:
       - Keep the configuration that this run changes, with its tables, so that O(state=reverted) can go back to it. It is kept until
-        the next run without this option, which removes it even if there is nothing else to do; so passwords that were replaced
-        stay on the host until then.
+        the next run without this option, which makes the change final and removes it even if there is nothing else to do; so passwords
+        that were replaced stay on the host until then. Further runs with this option keep the same one, and not each other's.
       - Only what this module sets is kept. What the administrator changes in the meantime stays either way. Where this run is the first
         that sets anything, going back takes everything back, as with O(state=absent).
+    version_added: "0.2.0"
     type: bool
     default: false
   preflight:
@@ -158,11 +163,13 @@ options:
         password or relay is tried first, while a host that is set up for the first time, whose firewall may not be open yet, and
         a change of something else do not depend on the relay.
       - With V(always), all are tested whenever something changes.
+    version_added: "0.2.0"
     type: str
     choices: [never, auto, always]
     default: never
   preflight_timeout:
     description: Seconds that the logins before the switch may take together, at least V(1).
+    version_added: "0.2.0"
     type: int
     default: 30
   packages_missing:
@@ -241,42 +248,44 @@ EXAMPLES = r"""
 RETURN = r"""
 parameters:
   description: The names of the parameters of C(main.cf) whose value changed.
-  returned: success
+  returned: success, but for state=linted
   type: list
   elements: str
   sample: [default_transport]
 reloaded:
   description: Whether Postfix was told about the change by a reload, a restart or a stop.
-  returned: success
+  returned: success, but for state=linted
   type: bool
   sample: true
 running:
   description: Whether the instance runs, after the change.
-  returned: success
+  returned: success, but for state=linted
   type: bool
   sample: true
 enabled:
   description:
     - Whether systemd starts Postfix at boot. Null where that can not be told, as without systemd or for another instance than the
       one in C(/etc/postfix).
-  returned: success
+  returned: success, but for state=linted
   type: bool
   sample: true
 oauth_proxy:
   description: Whether there is something of module M(outpost.smtp.smtp_oauth_proxy) on the host.
-  returned: success
+  version_added: "0.2.0"
+  returned: success, but for state=linted
   type: bool
   sample: false
 version:
   description: Postfix's version; null when it is not installed.
-  returned: success
+  returned: success, but for state=linted
   type: str
   sample: 3.7.11
 previous_kept:
   description:
     - Whether an earlier configuration is on the host, kept by O(keep_previous), that O(state=reverted) goes back to. So it also tells that a
       switch was made, by this run or one before, and not been made final yet.
-  returned: success
+  version_added: "0.2.0"
+  returned: success, but for state=linted
   type: bool
   sample: false
 findings:
@@ -285,6 +294,7 @@ findings:
     - With O(state=linted), about all of it. When a change is made, about the new configuration before it is switched to; an
       error that is about what this call sets makes it fail, and nothing is changed.
     - No finding holds a secret.
+  version_added: "0.2.0"
   returned: success, and failure for this reason
   type: list
   elements: dict
@@ -322,7 +332,8 @@ preflight:
   description:
     - What came of the logins before the switch (O(preflight)), one for each server that Postfix would use; empty if none was tested.
     - They are as in RV(outpost.smtp.smtp_auth_info#module:results), of which this is the main part.
-  returned: success, and failure for this reason
+  version_added: "0.2.0"
+  returned: success but for state=linted, and failure for this reason
   type: list
   elements: dict
   contains:
@@ -352,17 +363,19 @@ preflight:
           sample: Check both.
 rolled_back:
   description: Whether the old configuration was put back after the switch to the new one, because Postfix did not work with that.
-  returned: success, where it is V(false), and failure
+  version_added: "0.2.0"
+  returned: success but for state=linted, where it is false, and failure
   type: bool
   sample: false
 missing_packages:
   description: The packages that have to be installed, called as on this operating system.
-  returned: success, and failure for this reason
+  returned: success but for state=linted, and failure for this reason
   type: list
   elements: str
   sample: [postfix, libsasl2-modules]
 """
 
+import os
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
@@ -458,7 +471,7 @@ def main() -> None:
     except PostfixError as error:
         module.fail_json(msg=error.message, **error.facts)
     except OSError as error:
-        hint = "; this needs root's rights (become)" if isinstance(error, PermissionError) else ""
+        hint = "; this needs root's rights (become)" if isinstance(error, PermissionError) and os.geteuid() != 0 else ""
         module.fail_json(msg=f"{error.filename or 'A file'} can not be used: {error.strerror}; nothing was changed{hint}")
     except Exception as error:
         # The text of an unexpected exception may hold a secret; its type and place do not.

@@ -17,7 +17,8 @@ description:
   - The service gets access tokens from the provider's token endpoint, with a refresh token or with the application's own secret
     (RFC 6749 sections 6 and 4.4), and gets new ones when half of their life is over. A refresh token that the endpoint
     exchanges is stored before anything else happens.
-  - Only Postfix and root may connect; who a connection is from, the kernel says. The service runs as the user of Postfix, so that an outbound
+  - Only Postfix and root may connect; who a connection is from, the kernel says. The ports are below 1024, so that nobody else can take one
+    while the service does not run. The service runs as the user of Postfix, so that an outbound
     firewall rule for that user fits.
   - New settings are tried out before they are put in place. If no token can be had with them, nothing is changed.
   - The role P(outpost.smtp.postfix_relay#role) is the usual way to call this module.
@@ -85,7 +86,7 @@ ports:
   description: The port on C(127.0.0.1) that leads to each relay, by the relay's name.
   returned: success
   type: dict
-  sample: {primary: 10465}
+  sample: {primary: 288}
 missing_packages:
   description: The packages that have to be installed, called as on this operating system.
   returned: success, and failure for this reason
@@ -112,19 +113,6 @@ ARGUMENTS: t.Dict[str, t.Any] = {
     "relays": {"type": "list", "elements": "dict", "default": []},
     "packages_missing": {"type": "str", "choices": ["fail", "report"], "default": "fail"},
 }
-_SECRETS = ("password", "client_secret", "refresh_token", "access_token")
-
-
-def secrets(value: t.Any) -> t.Iterator[str]:
-    """The secrets anywhere in a list of relays that nobody has checked yet."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            if name in _SECRETS and isinstance(inner, str) and inner:
-                yield inner
-            yield from secrets(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from secrets(inner)
 
 
 def wanted(params: t.Dict[str, t.Any]) -> t.List[RelaySettings]:
@@ -173,8 +161,6 @@ def run(module: DiscreetModule) -> t.Dict[str, t.Any]:
 
 def main() -> None:
     module = DiscreetModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    # As Ansible does with options that are secrets: whatever happens, they are masked in what is returned.
-    module.no_log_values.update(secrets(module.params["relays"]))
     try:
         result = run(module)
     except (RelayError, OAuthError) as error:
@@ -182,7 +168,7 @@ def main() -> None:
     except PostfixError as error:
         module.fail_json(msg=error.message, **error.facts)
     except OSError as error:
-        hint = "; this needs root's rights (become)" if isinstance(error, PermissionError) else ""
+        hint = "; this needs root's rights (become)" if isinstance(error, PermissionError) and os.geteuid() != 0 else ""
         module.fail_json(msg=f"{error.filename or 'A file'} can not be used: {error.strerror}{hint}")
     except Exception as error:
         # Only the type: the text of an unexpected exception might quote a secret.

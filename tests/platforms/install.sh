@@ -12,5 +12,5 @@ elif command -v dnf >/dev/null; then
 elif command -v zypper >/dev/null; then
     [ $# -eq 0 ] || zypper --quiet --non-interactive install --no-recommends "$@"
 else
-    [ $# -eq 0 ] || apk add --quiet "$@"
+    [ $# -eq 0 ] || apk add --quiet --no-cache "$@"
 fi

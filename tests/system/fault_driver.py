@@ -8,6 +8,7 @@ events tell of nearly all of them (sys.addaudithook); they know nothing of os.wr
 
 from __future__ import annotations
 
+import collections
 import email.message
 import email.utils
 import hashlib
@@ -16,6 +17,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import smtplib
 import stat
@@ -34,10 +36,10 @@ OWN = POSTFIX / "outpost_smtp"
 QUEUE = Path("/var/spool/postfix")
 QUEUES = ("maildrop", "incoming", "active", "deferred", "hold", "corrupt")
 BUILT = {"hash": ".db", "lmdb": ".lmdb", "cdb": ".cdb"}
-#: Audit events of effects (Python's "Audit events table"); "open" is one when it is for writing.
-EVENTS = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.chown", "os.link", "os.symlink", "os.truncate", "os.utime", "os.setxattr")
+#: Audit events of effects (Python's "Audit events table"); "open" is one when it is for writing, and "os.fork" makes the process that logs in.
+EVENTS = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.chown", "os.link", "os.utime", "os.setxattr", "os.fork", "os.kill")
 #: Those by which names change or other programs work. The others fill files that nobody has been pointed to yet.
-BORDERS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "start", "in")
+BORDERS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.fork", "os.kill", "start", "in")
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 #: Programs, and words of a command line, that change nothing; master(8) is only asked whether it runs.
 _READERS, _READING = ("postconf", "master", "rpm", "journalctl"), ("-q", "-s", "show", "is-active", "is-enabled")
@@ -52,18 +54,21 @@ class Effects:
         self._write = os.write
         self._start = subprocess.Popen.__init__
         self._busy = False
+        self._process = os.getpid()
         os.fsync = lambda descriptor: None  # takes most of the time, and no process sees a difference
         sys.addaudithook(self._audit)
         os.write = self._counted_write
         subprocess.Popen.__init__ = self._counted_start(self._start)
 
     def _audit(self, event, arguments):
-        if self._busy:
+        if self._busy or os.getpid() != self._process:
             return
         if event in ("os.remove", "os.mkdir") and os.path.isabs(arguments[0]) and os.path.lexists(arguments[0]) != (event == "os.remove"):
             return  # an effect that fails
+        if event == "os.kill" and arguments[1] == 0:
+            return  # only a question
         if event in EVENTS:
-            self.effect(f"{event} {arguments[0]}")
+            self.effect(" ".join([event, *(argument for argument in arguments[:1] if isinstance(argument, str))]))
         elif event == "open" and isinstance(arguments[0], str) and isinstance(arguments[2], int) and arguments[2] & _WRITING:
             self.effect(f"open {arguments[0]}")
 
@@ -94,7 +99,7 @@ class Effects:
     def _counted_start(self, start):
         def counted(process, argv, *arguments, **options):
             changes = os.path.basename(argv[0]) not in _READERS and not set(_READING) & set(argv)
-            name = f"{os.path.basename(argv[0])} {argv[-1]}"
+            name = f"{os.path.basename(argv[0])} {re.sub('postfix(@-)?.service', 'postfix', argv[-1])}"
             if changes:
                 self.effect(f"start {name}")
             start(process, argv, *arguments, **options)
@@ -259,15 +264,37 @@ def succeed(options):
     return effects, result["changed"]
 
 
-def chosen(effects, every, share):
-    """The numbers of the effects before which a run is to be killed, of this server's share of them."""
+def change(side):
+    """Go to a side of a change, or to one that Postfix refuses, so that the old one is put back; return the effects."""
+    if not side.get("refused"):
+        return succeed(side["options"])[0]
+    result, effects = run_module(side["options"])
+    assert result.get("rolled_back"), result
+    return effects
+
+
+def named(effects):
+    """The effects, each with how often there was the same before, and without the numbers of generations."""
+    seen = collections.Counter()
+    for effect in effects:
+        name = re.sub(r"/outpost_smtp/[0-9]+", "/outpost_smtp/N", effect)
+        seen[name] += 1
+        yield f"{name} {seen[name]}"
+
+
+def chosen(effects, request, share):
+    """The numbers of the effects before which a run is to be killed: this server's share, and those that no earlier change had."""
     first, stride = share
-    steps = [step for step, effect in enumerate(effects, 1) if every or effect.split()[0] in BORDERS]
-    return steps[first::stride]
+    steps = [step for step, effect in enumerate(effects, 1) if request["every"] or effect.split()[0] in BORDERS]
+    names = list(named(effects))
+    new = {step for step in steps if request["known"] and names[step - 1] not in request["known"]}
+    return sorted({*steps[first::stride], *new})
 
 
 def kills(request):
     """Change to and fro between two configurations, killed before effect after effect; heal each time.
+
+    Where Postfix refuses the second, the way there is the way back, too, and each run starts from the first.
 
     What Postfix can see is the same after many of the kills. It is tried once, with the processes that run and with new ones.
     """
@@ -276,33 +303,34 @@ def kills(request):
     wanted, effects = [], []
     succeed(request["start"]["options"])
     for side in (*sides, *sides):  # twice round: the first time, it depends on what was there before
-        effects.append(succeed(side["options"])[0])
+        effects.append(change(side))
         wanted.append(fingerprint())
     wanted, effects = wanted[2:], effects[2:]
-    plans = [chosen(effects[index], request["every"], request["shares"][index]) for index in (0, 1)]
+    plans = [chosen(effects[index], request, request["shares"][index]) for index in (0, 1)]
     sent, seen = [], set()
     for steps in itertools.zip_longest(*plans):
         for index, side in enumerate(sides):
-            step = steps[index]
+            step, heal = steps[index], sides[0] if side.get("refused") else side
             if step is None:
-                succeed(side["options"])
+                change(side)
                 continue
             result, done = run_module(side["options"], step)
             try:
                 assert result is None, "it had less effects than before"
                 sent += try_mail(request, f"{request['mark']}-{step}-{index}", index, seen)
-                succeed(side["options"])
+                succeed(heal["options"])
                 left = difference(wanted[index], fingerprint())
                 assert not left, f"the next run left {left}"
                 assert not request["daemon"] or running(), "Postfix does not run"
-                assert step % 4 or not succeed(side["options"])[1], "the run after the next changes something"
+                assert step % 4 or not succeed(heal["options"])[1], "the run after the next changes something"
             except (AssertionError, OSError, smtplib.SMTPException) as error:
                 raise AssertionError(f"killed at effect {step}, {done[-1]}, on the way to {side['name']}: {error}") from None
     succeed(request["last"]["options"])
     if not running():
         ask("systemctl", "restart", "postfix")
     await_empty_queue()
-    return {"sent": sent, "effects": effects, "killed": plans}
+    steps = {name for index in (0, 1) for name in named(effects[index]) if name.split()[0] in BORDERS}
+    return {"sent": sent, "killed": plans, "steps": sorted(steps)}
 
 
 def try_mail(request, mark, index, seen):
@@ -313,7 +341,7 @@ def try_mail(request, mark, index, seen):
     check_consistent(request["sides"])
     sent = submit(mark, request["account"], request["daemon"])
     if running():
-        ask("postfix", "reload")
+        ask("postfix.real" if shutil.which("postfix.real") else "postfix", "reload")  # a test may have put something in its place
         sent += submit(f"{mark}-reloaded", request["account"], request["daemon"])
     return sent
 

@@ -19,7 +19,8 @@ import typing as t
 from pathlib import Path
 
 import ansible
-from system_lab import ROOT
+from mail_count import await_that
+from system_lab import RESTART, ROOT
 
 sys.path.insert(0, str(ROOT / "tests" / "rig"))
 
@@ -93,7 +94,15 @@ class Faults:
         """A server as an administrator has it, with Postfix at work; or, without a main.cf, as it was just installed."""
         self.lab.fresh_postfix(host)
         if main:
-            self.lab.shell("cat > /etc/postfix/main.cf; systemctl restart postfix", host=host, input=main)
+            self.lab.shell(f"cat > /etc/postfix/main.cf; {RESTART}", host=host, input=main)
+
+    def queue_up(self, host: str, number: int = 5) -> None:
+        """Begin with messages that were to be sent later, before any of our runs."""
+        self.begin(host, f"{OLD_MAIN}default_transport = retry:later\n")
+        for _ in range(number):
+            self.mail(host, daemon=False)
+        self.lab.shell(f"until [ $(find /var/spool/postfix/deferred -type f | wc -l) = {number} ]; do sleep 0.1; done", host)
+        self.lab.shell("cat > /etc/postfix/main.cf; postfix reload", host, input=OLD_MAIN)
 
     def drive(self, host: str, command: str, bare: bool = False, **request) -> dict:
         mark = f"{self.mark}-{next(self._count)}-{host}"
@@ -108,7 +117,10 @@ class Faults:
         Returns its result, None when it was killed. ``bare``: without systemd and /proc.
         """
         options = {**side["options"], **options}
-        return self.drive(host, "run", bare=bare, options=options, check=check, at=at, script=script, kill=kill)["result"]
+        result = self.drive(host, "run", bare=bare, options=options, check=check, at=at, script=script, kill=kill)["result"]
+        told = json.dumps(result, ensure_ascii=False)
+        assert not [password for password in (self.lab.accounts["alerts"]["password"], self._second) if password in told], "the result holds a secret"
+        return result
 
     def set_up(self, host: str, side: dict, **options) -> dict:
         """Run the module, which must succeed."""
@@ -133,9 +145,20 @@ class Faults:
         self.mail(host, side, deliver=True)
 
     def await_delivery(self) -> None:
-        """Every message that was handed in has arrived, and none of them twice."""
-        arrived = delivered(self.lab, self.mark)
-        assert arrived == collections.Counter(self.sent)
+        """Every message that was handed in has arrived, and none of them twice. The provider has a queue of its own."""
+        sent = collections.Counter(self.sent)
+
+        def wrong() -> dict[str, int]:
+            arrived = delivered(self.lab, self.mark)
+            return {name: arrived[name] for name in sent | arrived if arrived[name] != sent[name]}
+
+        await_that(lambda: not wrong(), "all messages arrive once", wrong)
+
+
+def with_parameters(side: dict, text: str, services: str = "") -> dict:
+    """A side with more of main.cf and master.cf."""
+    options = side["options"]
+    return {**side, "options": {**options, "parameters": options["parameters"] + text, "services": options["services"] + services}}
 
 
 def install_code(lab, host: str) -> None:
@@ -178,8 +201,8 @@ def container(lab, host: str) -> dict:
     return json.loads(subprocess.run([*_runtime(), "inspect", name], capture_output=True, check=True).stdout)[0]
 
 
-def mount(lab, host: str, *words: str) -> None:
-    """mount(8) or umount(8) in a server, which may not do so itself."""
+def from_outside(lab, host: str, *words: str) -> None:
+    """Run a program of a server, such as mount(8), with rights that the server itself does not have."""
     pid = str(container(lab, host)["State"]["Pid"])
     subprocess.run(["nsenter", "--target", pid, "--mount", "--pid", *words], check=True, capture_output=True)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A name server on loopback that knows mail exchangers for mx.test, nothing of hosts.test, and passes all else on.
+"""A name server on loopback that knows mail exchangers for mx.test, SRV records, nothing of hosts.test, and passes all else on.
 
 Usage: from_postfix_name_server.py ADDRESS
 """
@@ -15,7 +15,7 @@ import sys
 HOST = "smtp.provider.test"
 RECORDS = {
     ("mx.test", 15): struct.pack("!H", 10),
-    ("_submission._tcp.mx.test", 33): struct.pack("!HHH", 0, 0, 587),
+    **dict.fromkeys([(f"_submission._tcp.{domain}", 33) for domain in ("mx.test", "provider.test")], struct.pack("!HHH", 0, 0, 587)),
 }
 
 
@@ -34,12 +34,12 @@ def encoded(name: str) -> bytes:
 def answer(query: bytes, upstream: str) -> bytes:
     name, end = name_at(query, 12)
     kind = struct.unpack("!H", query[end : end + 2])[0]
-    if not name.endswith(("mx.test", "hosts.test")):
+    record = RECORDS.get((name, kind))
+    if not record and not name.endswith(("mx.test", "hosts.test")):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.settimeout(5)
             sock.sendto(query, (upstream, 53))
             return sock.recv(4096)
-    record = RECORDS.get((name, kind))
     header = query[:2] + struct.pack("!5H", 0x8180, 1, 1 if record else 0, 0, 0)
     data = record + encoded(HOST) if record else b""
     body = struct.pack("!HHHIH", 0xC00C, kind, 1, 60, len(data)) + data if record else b""

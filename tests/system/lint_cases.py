@@ -205,10 +205,24 @@ ROUTES = [
 ]
 HERE = [
     Case("interface", ("lint_interface_missing",), {"inet_interfaces": "192.0.2.1"}, accepted=False),
+    Case("listen", ("lint_listen_address",), master="192.0.2.1:2525 inet n - n - - smtpd\n", place="master.cf: 192.0.2.1:2525"),
+    Case("listen_family", ("lint_listen_address",), master="[::1]:2525 inet n - n - - smtpd\n", found="inet_protocols = ipv4 leaves out"),
     Case("postlog", ("lint_postlog_missing",), {"maillog_file": "/var/log/postfix.log"}, accepted=False),
     Case(
         "postlog_prefix", ("lint_postlog_missing", "lint_maillog_prefix", "lint_start_fails"), {"maillog_file": "/root/postfix.log"}, accepted=False
     ),
     Case("garbage", ("lint_configuration_unreadable",), {"relayhost": f"[{HOST}]:587\nneither this nor that"}, accepted=False),
 ]
+# Programs that main.cf names are run by 'postfix check', and leave a file behind.
+PROGRAMS = ("postconf", "postmap", "master", "postfix-script", "postlog", "postmulti")
+HERE.append(
+    Case(
+        "programs",
+        (),
+        {**dict.fromkeys(("command_directory", "daemon_directory", "shlib_directory", "meta_directory"), "DIR"), "mailbox_command": "DIR/master"},
+        files=dict.fromkeys(PROGRAMS, "#!/bin/sh\ntouch DIR/was_run\nexit 1\n"),
+        script=f"chmod 755 {' '.join(PROGRAMS)}",
+        accepted=False,
+    )
+)
 CASES = [Case("good", ()), *NAMES, *VALUES, *TABLES, *CREDENTIALS, *LOGINS, *TLS, *ROUTES, *HERE]

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs on a server: what 'postfix check' and the linter say about each directory that is named on standard input (JSON)."""
+"""Runs on a server: what the linter and then 'postfix check' say about each directory that is named on standard input (JSON).
+
+In between, what the linter has touched of all files in the directories that are "watched": their modes, owners and times.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -16,16 +20,33 @@ from ansible_collections.outpost.smtp.plugins.module_utils._postfix.lint.lint im
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline  # noqa: E402
 
 
-def told(directory: str, check: bool) -> dict:
+def told(directory: str) -> dict:
     begun = time.monotonic()
     findings = [one.as_dict() for one in lint(directory, Deadline(30))]
-    seconds = time.monotonic() - begun
-    status = subprocess.run(["postfix", "-c", directory, "check"], capture_output=True, check=False).returncode if check else None
-    return {"findings": findings, "accepted": None if status is None else status == 0, "seconds": seconds}
+    return {"findings": findings, "seconds": time.monotonic() - begun}
+
+
+def accepted(directory: str) -> bool:
+    return subprocess.run(["postfix", "-c", directory, "check"], capture_output=True, check=False).returncode == 0
+
+
+def seen(directories: list[str]) -> dict[str, tuple]:
+    found = {}
+    for top in directories:
+        for place, _directories, names in os.walk(top):
+            for name in [*names, "."]:
+                status = os.lstat(os.path.join(place, name))
+                found[os.path.join(place, name)] = (status.st_mode, status.st_uid, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return found
 
 
 if __name__ == "__main__":
     asked = json.load(sys.stdin)
     with ThreadPoolExecutor(2) as pool:
-        answers = pool.map(lambda directory: told(directory, directory in asked["check"]), asked["directories"])
-        print(json.dumps(dict(zip(asked["directories"], answers))))
+        before = seen(asked["watched"])
+        answers = dict(zip(asked["directories"], pool.map(told, asked["directories"])))
+        after = seen(asked["watched"])
+        answers["touched"] = sorted(path for path in {*before, *after} if before.get(path) != after.get(path))
+        for directory, status in zip(asked["check"], pool.map(accepted, asked["check"])):
+            answers[directory]["accepted"] = status
+        print(json.dumps(answers))

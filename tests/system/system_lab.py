@@ -21,6 +21,11 @@ from riglib import containers, runtime  # noqa: E402  (needs the path set above)
 RIG = [sys.executable, str(ROOT / "tests" / "rig" / "rig.py")]
 SERVER = "debian12"
 RELEASES = ("debian11", "debian12", "debian13")
+_SHELL_TIMEOUT = 600
+"""Seconds; packages are the slowest."""
+
+RESTART = "systemctl stop postfix 'postfix@*'; systemctl start postfix; timeout 20 sh -c 'until postfix status 2>/dev/null; do sleep 0.1; done'"
+"""And wait for it: on Debian 12 and before, what runs is a unit of its own, which the first one only takes along."""
 
 _FRESH_POSTFIX = """set -eu
 if ! [ -e /root/pristine.tar ]; then
@@ -81,7 +86,11 @@ class Lab:
         return [*_runtime(), "exec", "--interactive", containers.Containers(_runtime(), self.name).name(host)]
 
     def shell(self, script: str, host: str = SERVER, **options) -> subprocess.CompletedProcess:
-        """Run a shell script on a host of the lab; the script is an argument, so it must not hold a secret."""
+        """Run a shell script on a host of the lab; the script is an argument, so it must not hold a secret.
+
+        Many wait for something. What never comes must not keep CI until its own end.
+        """
+        options = {"timeout": _SHELL_TIMEOUT, **options}
         return subprocess.run([*self.entrance(host), "bash", "-c", script], capture_output=True, text=True, check=True, **options)
 
     def fresh_postfix(self, host: str = SERVER) -> None:

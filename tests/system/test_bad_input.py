@@ -27,6 +27,7 @@ WRONG = {
     "ca_file": {"ca_file": "ca.pem"},
     "name": {"name": "Not A Label"},
     "passwort": {"passwort": SECRET},
+    "oauth": {"password": None, "oauth": {"token_endpoint": "http://a.example/" + SECRET, "client_id": "a", "client_secret": SECRET}},
 }
 ROLES = ("postfix_relay", "smtp_egress", "smtp_verify")
 

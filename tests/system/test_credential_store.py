@@ -31,12 +31,16 @@ def relay_of_type(faults, table_type: str, **fields) -> dict:
 
 
 def install_types(faults, host: str) -> None:
-    """Install what the module says is missing for the types that are not built in."""
+    """Install what the module says is missing for the types that are not built in; it says so if that can not help."""
+    faults.lab.shell("dpkg --purge postfix-lmdb postfix-cdb >/dev/null 2>&1 || :", host)
     asked = [relay_of_type(faults, table_type) for table_type in TYPES]
     missing = [faults.run(host, side, packages_missing="report")["missing_packages"] for side in asked]
     assert dict(zip(TYPES, missing)) == {"hash": [], "lmdb": ["postfix-lmdb"], "cdb": ["postfix-cdb"], "texthash": []}
-    # Again, where they are installed: a fresh Postfix has forgotten what its dynamicmaps.cf says of them.
-    faults.lab.shell("DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --reinstall postfix-lmdb postfix-cdb >/dev/null 2>&1", host)
+    faults.lab.shell("DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes postfix-lmdb postfix-cdb >/dev/null 2>&1", host)
+    faults.lab.shell("cd /etc/postfix; cp -a dynamicmaps.cf* /root/; find dynamicmaps.cf* -type f | xargs sed -i /lmdb/d", host)
+    said = faults.refused(host, relay_of_type(faults, "lmdb"))
+    assert "postfix-lmdb is installed" in said and "dynamicmaps.cf has lost the line" in said, said
+    faults.lab.shell("cp -a /root/dynamicmaps.cf* /etc/postfix/", host)
 
 
 def files_with_password(faults, host: str) -> set:
@@ -100,6 +104,7 @@ def _harm_maps(faults, host: str) -> None:
         assert told["changed"] and healed["changed"] and healed["reloaded"] and told["diff"] == healed["diff"], harm
         assert {line.split()[0] for line in files_with_password(faults, host)} == {"600"}, harm
         assert not faults.set_up(host, side)["changed"], harm
+        faults.lab.shell("rm -f /root/stolen /root/other*", host)  # a password is in them, and others look for passwords
     faults.mail(host, side, deliver=True)
 
 

@@ -22,6 +22,8 @@ from ansible_collections.outpost.smtp.plugins.module_utils._postfix.macros impor
 
 HERE = Path(__file__).parent
 BASE = "/root/lint"
+#: What belongs to the Postfix of a server, which does not run.
+PLACES = ("/etc/postfix", "/var/spool/postfix", "/var/lib/postfix")
 
 
 def run(lab: Lab, host: str, script: str, stdin: bytes = b"") -> str:
@@ -60,7 +62,7 @@ def prepared(lab: Lab, host: str) -> None:
 
 
 def told(lab: Lab, host: str, directories: list[str], check: tuple[str, ...] = (), user: str = "root") -> dict:
-    asked = json.dumps({"directories": directories, "check": check}).encode()
+    asked = json.dumps({"directories": directories, "check": check, "watched": [*directories, *PLACES]}).encode()
     return json.loads(run(lab, host, f"cd /; setpriv --reuid={user} --clear-groups python3 {BASE}/lint_driver.py", asked))
 
 
@@ -84,7 +86,12 @@ def test_a_fault_is_named_that_postfix_check_accepts(answers, host, case):
     assert {one["code"] for one in findings} == set(case.codes), findings
     assert case.place in [one["place"] for one in findings][:1] or not case.place, findings
     assert case.found.replace("DIR", f"{BASE}/{case.name}") in json.dumps(findings)
-    assert answer["accepted"] in (None, case.accepted)
+    assert answer.get("accepted", case.accepted) == case.accepted
+
+
+@pytest.mark.parametrize("host", RELEASES)
+def test_nothing_is_written_and_nothing_run_that_a_configuration_names(answers, as_nobody, host):
+    assert answers[host]["touched"] == as_nobody[host]["touched"] == []
 
 
 @pytest.mark.parametrize("host", RELEASES)
@@ -94,15 +101,21 @@ def test_no_finding_holds_a_secret(answers, host):
 
 @pytest.fixture(scope="module")
 def as_nobody(trio, answers):
-    """What a user without rights is told about a sound configuration whose credentials only root may read."""
+    """What a user without rights is told about a sound configuration of which only root may read the credentials, or all."""
+
+    def on(host: str) -> dict:
+        run(trio, host, f"cp -a {BASE}/good {BASE}/closed; chmod 600 {BASE}/closed/main.cf")
+        return told(trio, host, [f"{BASE}/good", f"{BASE}/closed"], user="nobody")
+
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        found = pool.map(lambda host: told(trio, host, [f"{BASE}/good"], user="nobody"), RELEASES)
-        return {host: answer[f"{BASE}/good"]["findings"] for host, answer in zip(RELEASES, found)}
+        return dict(zip(RELEASES, pool.map(on, RELEASES)))
 
 
+@pytest.mark.parametrize("directory", ["good", "closed"])
 @pytest.mark.parametrize("host", RELEASES)
-def test_who_may_not_read_the_credentials_is_told_so(as_nobody, host):
-    assert [(one["code"], one["place"]) for one in as_nobody[host]] == [("lint_not_read", "passwd")]
+def test_who_may_not_read_something_is_told_so(as_nobody, host, directory):
+    found = as_nobody[host][f"{BASE}/{directory}"]["findings"]
+    assert [(one["code"], one["place"]) for one in found] == [("lint_not_read", "passwd" if directory == "good" else "main.cf")]
 
 
 # What the package's own script writes for "Internet Site", and what it changes for "Satellite system".
@@ -163,6 +176,21 @@ def test_what_our_own_role_configures_is_sound(trio, answers, tmp_path):
     assert {host: (result["changed"], result["findings"]) for host, result in linted.items()} == dict.fromkeys(RELEASES, (False, []))
 
 
+def test_a_file_that_the_chroot_has_an_older_copy_of(trio):
+    """While Postfix runs, with its configuration in place as the test before has left it."""
+
+    def on(host: str) -> list[dict]:
+        run(trio, host, "cp /etc/hosts /root/hosts; echo '# later' >> /etc/hosts")
+        try:
+            return told(trio, host, ["/etc/postfix"])["/etc/postfix"]["findings"]
+        finally:
+            run(trio, host, "cat /root/hosts > /etc/hosts")
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        for findings in pool.map(on, RELEASES):
+            assert [(one["code"], one["place"]) for one in findings] == [("lint_chroot_differs", "/var/spool/postfix/etc/hosts")]
+
+
 _SEND = f"""set -eu
 mkdir -p /var/spool/postfix/etc /etc/rig-ca
 cp /etc/resolv.conf /etc/hosts /etc/services /etc/nsswitch.conf /var/spool/postfix/etc/
@@ -203,6 +231,19 @@ def proven(one, log: str) -> bool:
 @pytest.mark.parametrize("host", RELEASES)
 def test_a_fault_does_what_the_finding_says(logs, host, one):
     assert proven(one, logs[host]), one.log
+
+
+#: Services, and whether Postfix starts with them where inet_protocols = ipv4.
+STARTS = {"192.0.2.1:2525": False, "[::1]:2525": False, "127.0.0.1:2525": True}
+_START_WITH = """cd /etc/postfix; cp master.cf kept.cf; cat >> master.cf
+if postfix start; then echo started; postfix stop; else echo ended; fi 2>/dev/null; mv kept.cf master.cf"""
+
+
+@pytest.mark.parametrize("host", RELEASES)
+def test_master_ends_for_a_service_that_can_not_listen(trio, logs, host):
+    for service, starts in STARTS.items():
+        said = run(trio, host, _START_WITH, f"{service} inet n - n - - smtpd\n".encode())
+        assert ("started" in said) is starts, (service, said)
 
 
 @pytest.mark.parametrize("host", RELEASES)

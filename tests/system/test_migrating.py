@@ -131,6 +131,8 @@ def test_the_page(page, trio):
     await_received(trio, waiting["web1"])
     assert authenticated_as(trio, waiting["web1"][-1]) == "billing@provider.test"
 
+    # Its smtp_generic_maps make a sender of this one that the provider takes.
+    await_received(trio, [send(trio, HOSTS["web1"], "web1-generic", sender="root")])
     page.run("3. Take over one host")
     await_received(trio, [name for names in waiting.values() for name in names])
 

@@ -51,7 +51,7 @@ class Fleet:
             self.lab.shell(f"cat >/etc/dovecot/alerts.{number}", "provider", input=line + "#" * self._written)
 
     def play(self, playbook: str, *options: str, ansible: Path = ROOT / ".dev/venv/bin", **changes):
-        relay = {field: changes.pop(field) for field in ("username", "password") if field in changes}
+        relay = {field: changes.pop(field) for field in ("username", "password", "port", "tls") if field in changes}
         given = {**variables(self.lab, **relay), **changes}
         return run_playbook(self.lab, self._directory, f"outpost.smtp.{playbook}", given, *options, hosts=HOSTS, ansible=ansible)
 
@@ -129,6 +129,25 @@ def test_a_secret_that_does_not_deliver_is_taken_back(fleet, old):
     again = fleet.play("site", "--check", "--diff", *ONLY_THE_RELAY, password=old)
     assert again.status == 0 and not again.changed(), again.output
     fleet.proves("after-rollback")
+
+
+def test_a_batch_that_fails_more_than_it_may_ends_the_run(fleet, old):
+    """Batches of two and one; the first host can not reach the relay. There, and then, with half of a batch allowed to fail, back again."""
+    other = "OTHER" + secrets.token_hex(16)
+    fleet.provider_accepts(old, other)
+    serial = ("-e", '{"outpost_smtp_rotate_serial": [2, 1]}')
+    unreachable = {"port": f"{{{{ 26 if inventory_hostname == '{CANARY}' else 465 }}}}", "tls": "implicit"}
+    run = fleet.play("rotate", *serial, password=other, **unreachable)
+    assert run.status == 2 and touched(run) == set(RELEASES[:2]), run.output
+    assert f"  untouched, because it failed before the switch: 1 ({CANARY})" in summary(run) and summary(run)[-1] == "  not reached yet: 1"
+    assert [host for host in RELEASES if fleet.files_with(host, other)] == [OTHERS[0]] and len(fleet.files_with(CANARY, old)) == 1
+
+    run = fleet.play("rotate", *serial, password=old, **unreachable, outpost_smtp_rotate_max_fail_percentage=50)
+    assert run.status == 2 and touched(run) == set(RELEASES), run.output
+    assert f"  switched, and proven: 1 ({OTHERS[0]})" in summary(run) and f"  had it already: 1 ({OTHERS[1]})" in summary(run)
+    (verdict,) = [task["result"]["msg"] for task in run.tasks if task["status"] == "failed" and task["task"].startswith("Fail where")]
+    assert verdict.startswith(f"{CANARY}: NOT SWITCHED.") and "[tcp_refused]" in verdict, verdict
+    fleet.proves("after-threshold")
 
 
 def test_an_interrupted_rotation_goes_on_and_no_mail_is_lost(fleet, old, tmp_path):

@@ -9,8 +9,8 @@ from __future__ import annotations
 import concurrent.futures
 
 import pytest
-from fault_lab import Faults, install_code, mount
-from system_lab import RELEASES
+from fault_lab import Faults, from_outside, install_code, with_parameters
+from system_lab import RELEASES, RESTART
 
 #: Everything in the configuration directory: names, modes, owners, contents, extended attributes.
 FINGERPRINT = """
@@ -25,6 +25,14 @@ mv /usr/sbin/postfix /usr/sbin/postfix.real
 printf '#!/bin/sh\\nmv /usr/sbin/postfix.real /usr/sbin/postfix; echo postfix: fatal: made to fail >&2; exit 1\\n' > /usr/sbin/postfix
 chmod 755 /usr/sbin/postfix
 """
+#: Sets or unsets a flag of main.cf, as chattr(1) does, which is not everywhere (linux/fs.h: FS_IOC_GETFLAGS, FS_IOC_SETFLAGS).
+TOGGLE = """
+import fcntl, os, struct, sys
+descriptor = os.open("/etc/postfix/main.cf", os.O_RDONLY)
+flags = struct.unpack("l", fcntl.ioctl(descriptor, 0x80086601, struct.pack("l", 0)))[0]
+fcntl.ioctl(descriptor, 0x40086602, struct.pack("l", flags ^ int(sys.argv[1])))
+"""
+FLAGS = {"chattr +i": "16", "chattr +a": "32"}
 LABEL = "python3 -c 'import os; os.setxattr(\"/etc/postfix/main.cf\", \"user.label\", b\"x\")'"
 
 
@@ -44,11 +52,6 @@ def faults(trio):
 
 def fingerprint(faults, host: str) -> str:
     return faults.lab.shell(FINGERPRINT, host).stdout
-
-
-def with_parameters(side: dict, text: str, services: str = "") -> dict:
-    options = side["options"]
-    return {**side, "options": {**options, "parameters": options["parameters"] + text, "services": options["services"] + services}}
 
 
 def test_a_login_that_fails_keeps_the_old_relay_and_a_good_one_is_switched_to(faults):
@@ -137,9 +140,9 @@ def test_files_that_are_somewhere_else(faults):
         faults.begin(host)
         where, moving = places[host]
         faults.lab.shell("rm -rf /srv/postfix; cp -a /etc/postfix /srv/", host)
-        mount(faults.lab, host, "mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", where)
+        from_outside(faults.lab, host, "mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", where)
         try:
-            faults.lab.shell(f"{moving}; systemctl restart postfix", host)
+            faults.lab.shell(f"{moving}; {RESTART}", host)
             before = fingerprint(faults, host)
             faults.set_up(host, old, preflight="always")
             faults.mail(host, old)
@@ -150,7 +153,7 @@ def test_files_that_are_somewhere_else(faults):
             assert fingerprint(faults, host) == before
         finally:
             faults.lab.shell("systemctl stop postfix", host)
-            mount(faults.lab, host, "umount", where)
+            from_outside(faults.lab, host, "umount", where)
 
     on_each(change)
     faults.await_delivery()
@@ -163,16 +166,73 @@ def test_a_file_that_can_not_be_exchanged_is_refused_before_anything_changes(fau
         faults.begin(host)
         faults.lab.shell(LABEL, host)
         before = fingerprint(faults, host)
-        mount(faults.lab, host, "mount", "--bind", "/etc/postfix/main.cf", "/etc/postfix/main.cf")
+        from_outside(faults.lab, host, "mount", "--bind", "/etc/postfix/main.cf", "/etc/postfix/main.cf")
         try:
             assert "main.cf can not be written: it is a mount point of its own; nothing was changed" in faults.refused(host, faults.relay())
         finally:
-            mount(faults.lab, host, "umount", "/etc/postfix/main.cf")
+            from_outside(faults.lab, host, "umount", "/etc/postfix/main.cf")
         assert fingerprint(faults, host) == before
         faults.set_up(host, faults.relay())
         assert "b'x'" in fingerprint(faults, host)
 
     on_each(change)
+
+
+def test_a_main_cf_of_an_unusual_kind(faults):
+    """Immutable, only to be appended to, a directory: refused, and left as it is. Another user's, and closed: stays so."""
+    old, new = faults.relay(), faults.relay(name="second", port=587)
+
+    def change(host):
+        faults.begin(host)
+        faults.set_up(host, old)
+        before = fingerprint(faults, host)
+        for flag in FLAGS.values():
+            from_outside(faults.lab, host, "python3", "-c", TOGGLE, flag)
+            try:
+                said = faults.refused(host, new)
+            finally:
+                from_outside(faults.lab, host, "python3", "-c", TOGGLE, flag)
+            assert "main.cf can not be written: it is marked as immutable or append-only" in said and said.endswith("; nothing was changed"), said
+            assert fingerprint(faults, host) == before
+        faults.lab.shell("cd /etc/postfix; mv main.cf /root/kept.cf; mkdir main.cf", host)
+        said = faults.refused(host, new)
+        assert said == "/etc/postfix/main.cf can not be used: Is a directory; nothing was changed", said
+        faults.lab.shell("cd /etc/postfix; rmdir main.cf; mv /root/kept.cf main.cf", host)
+        assert fingerprint(faults, host) == before
+        faults.lab.shell("cd /etc/postfix; chown postfix main.cf; chmod 640 main.cf", host)
+        faults.set_up(host, new)
+        assert faults.lab.shell("stat --format='%a %U' /etc/postfix/main.cf", host).stdout == "640 postfix\n"
+        faults.mail(host, new, deliver=True)
+
+    on_each(change)
+    faults.await_delivery()
+
+
+def test_a_restart_only_where_a_reload_is_not_enough(faults):
+    """A parameter that master(8) reads when it starts, and an address that it can not listen on, which is found before it is told."""
+    relay = faults.relay()
+    listening = "ss -Hltn sport = :25 | awk '{ print $4 }' | sort | xargs"
+
+    def change(host):
+        faults.begin(host)
+        master = "cat /var/spool/postfix/pid/master.pid"
+        first = faults.lab.shell(master, host).stdout
+        for side in (relay, with_parameters(relay, "smtp_helo_timeout = 30s\n", "another unix - - n - - smtp\n")):
+            assert faults.set_up(host, side)["reloaded"]
+            assert faults.lab.shell(master, host).stdout == first
+        assert faults.lab.shell(listening, host).stdout == "127.0.0.1:25 [::1]:25\n"
+        assert faults.set_up(host, with_parameters(relay, "inet_protocols = ipv4\n"))["reloaded"]
+        assert faults.lab.shell(master, host).stdout != first
+        assert faults.lab.shell(listening, host).stdout == "127.0.0.1:25\n"
+        before = fingerprint(faults, host)
+        for service, word in (("[::1]:2525", "inet_protocols = ipv4 leaves out"), ("192.0.2.1:2525", "no interface of this host")):
+            result = faults.run(host, with_parameters(relay, "inet_protocols = ipv4\n", f"{service} inet n - n - - smtpd\n"))
+            assert result["failed"] and word in result["msg"] and "[lint_listen_address]" in result["msg"], result
+            assert not result["rolled_back"] and fingerprint(faults, host) == before
+        faults.mail(host, relay, deliver=True)
+
+    on_each(change)
+    faults.await_delivery()
 
 
 def test_a_postfix_that_was_broken_before_is_not_made_worse(faults):

@@ -209,8 +209,17 @@ def test_settings_that_earn_no_token_change_nothing(trio, run, first):
 
 
 def test_only_postfix_and_root_get_in(trio, first):
-    connect = "import socket; print(socket.create_connection(('127.0.0.1', 10465)).makefile().readline())"
+    connect = "import socket; print(socket.create_connection(('127.0.0.1', 288)).makefile().readline())"
     assert everywhere(lambda host: trio.shell(f'setpriv --reuid nobody --clear-groups python3 -c "{connect}"', host).stdout[:4]) == ["554 "] * 3
+
+
+def test_nobody_else_can_take_the_port_while_the_service_does_not_run(trio, first):
+    """Whoever had it would receive the mail."""
+    take = "import socket; socket.socket().bind(('127.0.0.1', 288))"
+    script = f"""systemctl stop outpost-smtp-oauth
+setpriv --reuid nobody --clear-groups python3 -c "{take}" 2>&1 | tail -n 1
+systemctl start outpost-smtp-oauth"""
+    assert everywhere(lambda host: trio.shell(script, host).stdout) == ["PermissionError: [Errno 13] Permission denied\n"] * 3
 
 
 def test_a_second_run_changes_nothing(trio, run, first):
@@ -234,6 +243,15 @@ def test_secrets_are_in_their_own_files_alone(trio, first):
         assert trio.shell(SEARCH_JOURNAL, host, input="\n".join(patterns)).stdout.strip() == "0"
 
     everywhere(look)
+
+
+def test_a_configuration_that_is_kept_keeps_the_service(trio, run, first):
+    """Going back to it would lead mail to the service."""
+    (_oauth_relay, plain_relay) = given(trio)["outpost_smtp_relays"]
+    relays = [{**plain_relay, "senders": None}]
+    outcome = run({"outpost_smtp_relays": relays, "postfix_relay_keep_previous": True}, "--limit", RELEASES[0])
+    assert outcome.status == 0, outcome.output[-5000:]
+    assert trio.shell("systemctl is-active outpost-smtp-oauth", RELEASES[0]).stdout == "active\n"
 
 
 def test_absent_leaves_nothing(trio, run, first):

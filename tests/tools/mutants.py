@@ -2,7 +2,7 @@
 """Break the code in ways that matter, one at a time and in a copy, and make sure that the tests notice.
 
     mutants.py              all of them; exit status 1 if one of them survives
-    mutants.py redact       those whose file name holds this word
+    mutants.py redact       those whose package or file name holds this word
 
 It takes some minutes, so it is run by hand (make mutants) and not by CI.
 """
@@ -17,23 +17,24 @@ import typing as t
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCE = Path("plugins", "module_utils", "_smtp")
-TESTS = "tests/unit/plugins/module_utils/_smtp"
+SOURCE = Path("plugins", "module_utils")
+TESTS = Path("tests", "unit", "plugins", "module_utils")
 SECONDS = 180
 """A mutant that hangs is noticed, too."""
 
 
 class Mutant(t.NamedTuple):
-    """In *file* the only *old* becomes *new*; *tests* (file, and a word of pytest -k) must fail then."""
+    """In *file* the only *old* becomes *new*; *tests* (file, and a word of pytest -k) must fail then. Both are in *package*."""
 
     file: str
     old: str
     new: str
     tests: tuple[str, str]
     meaning: str
+    package: str = "_smtp"
 
 
-MUTANTS = (
+SMTP = (
     Mutant("reply.py", "if len(line) > MAX_LINE:", "if False:", ("test_reply.py", "limits"), "lines without a limit"),
     Mutant("reply.py", "len(self._lines) >= MAX_LINES or", "", ("test_reply.py", "limits"), "replies of any number of lines"),
     Mutant(
@@ -155,7 +156,110 @@ MUTANTS = (
     Mutant(
         "run_as.py", "os.kill(child, signal.SIGKILL)", "pass", ("test_run_as.py", "deadline"), "the child outlives its deadline"
     ),
+    Mutant(
+        "srv.py",
+        "return trust._replace(server_name=domain)",
+        "return trust",
+        ("test_srv.py", "certificate"),
+        "whoever forges SRV records gets the password",
+    ),
+    Mutant(
+        "secret_sources.py",
+        "if status.st_mode & 0o077:",
+        "if status.st_mode & 0o007:",
+        ("test_secret_sources.py", "others"),
+        "a password that a group can read",
+    ),
 )
+
+POSTFIX = (
+    Mutant(
+        "transaction.py",
+        "if name == MASTER and MAIN in [later for later, _text in steps[number + 1 :]]:",
+        "if False:",
+        ("test_transaction.py", "knows"),
+        "main.cf names a transport that master(8) does not know",
+    ),
+    Mutant(
+        "transaction.py",
+        "            self._refuse_interference()\n",
+        "",
+        ("test_transaction.py", "is_not_lost"),
+        "what somebody else writes meanwhile is overwritten",
+    ),
+    Mutant(
+        "transaction.py",
+        "problem = self._tell_again()",
+        'problem = ""',
+        ("test_transaction.py", "rolled_back"),
+        "old files, and a Postfix that runs with the new ones",
+    ),
+    Mutant(
+        "transaction.py",
+        "self._own.write_journal(Journal(live.state, live.good, live.owed))",
+        "self._own.end_journal()",
+        ("test_kill.py", "outlives"),
+        "what a killed run owed is forgotten",
+    ),
+    Mutant(
+        "host.py",
+        "wrong = [key for key, value in entries.items() if found.get(key) != value]",
+        "wrong = []",
+        ("test_configure.py", "reads_back"),
+        "tables are not read back",
+    ),
+    Mutant(
+        "built_maps.py",
+        "os.fchmod(descriptor, mode)",
+        "pass",
+        ("test_built_maps.py", "wider"),
+        "a built map that everybody can read",
+    ),
+    Mutant(
+        "plan.py",
+        'NEED_RESTART = ("inet_interfaces", "inet_protocols")',
+        "NEED_RESTART = ()",
+        ("test_transaction.py", "restart_only"),
+        "a reload where Postfix needs a restart",
+    ),
+    Mutant(
+        "ownership.py",
+        "    if before.appended is None:\n        return {}\n",
+        "    if before.appended is None:\n        return {key: before.previous}\n",
+        ("test_configure.py", "somebody_changed"),
+        "an administrator's change is taken back",
+    ),
+    Mutant(
+        "set_aside.py",
+        "    while found:\n",
+        "    if False:\n",
+        ("test_set_aside.py", "installation"),
+        "parameters that others refer to are set aside",
+    ),
+    Mutant(
+        "transports.py",
+        "alike = all(one[field] == relay[field] for field in _SHARED) and has_secret(one) == has_secret(relay)",
+        "alike = True",
+        ("test_transports.py", "differs"),
+        "465 and 587 by one client",
+    ),
+    Mutant(
+        "examination.py",
+        "fault = next((finding for finding in found if finding.severity == ERROR and finding.names & ours), None)",
+        "fault = next((finding for finding in found if finding.severity == ERROR), None)",
+        ("test_transaction.py", "administrators_settings"),
+        "an administrator's fault refuses a change",
+    ),
+    Mutant(
+        "preflight.py",
+        '    return {**endpoint, "name"',
+        '    return {**endpoint, "password": None, "name"',
+        ("test_preflight.py", "different"),
+        "a new password is switched to untried",
+    ),
+)
+
+MUTANTS = (*SMTP, *(mutant._replace(package="_postfix") for mutant in POSTFIX))
 
 
 def copy_of_the_tree(place: Path) -> Path:
@@ -166,9 +270,10 @@ def copy_of_the_tree(place: Path) -> Path:
     return place
 
 
-def passes(tree: Path, tests: tuple[str, str]) -> bool:
-    file, word = tests
-    command = [sys.executable, "-m", "pytest", "--quiet", "--exitfirst", "-p", "no:cacheprovider", "-k", word, f"{TESTS}/{file}"]
+def passes(tree: Path, mutant: Mutant) -> bool:
+    file, word = mutant.tests
+    path = str(TESTS / mutant.package / file)
+    command = [sys.executable, "-m", "pytest", "--quiet", "--exitfirst", "-p", "no:cacheprovider", "-k", word, path]
     try:
         done = subprocess.run(command, cwd=tree, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:
@@ -179,25 +284,25 @@ def passes(tree: Path, tests: tuple[str, str]) -> bool:
 
 
 def survives(mutant: Mutant, tree: Path) -> bool:
-    (path,) = (tree / SOURCE).rglob(mutant.file)
+    (path,) = (tree / SOURCE / mutant.package).rglob(mutant.file)
     text = path.read_text(encoding="utf-8")
     if text.count(mutant.old) != 1:
         sys.exit(f"{mutant.file} has {text.count(mutant.old)} times {mutant.old!r}, not once")
     path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
     try:
-        return passes(tree, mutant.tests)
+        return passes(tree, mutant)
     finally:
         path.write_text(text, encoding="utf-8")
 
 
 def main() -> int:
-    chosen = [mutant for mutant in MUTANTS if not sys.argv[1:] or sys.argv[1] in mutant.file]
+    chosen = [mutant for mutant in MUTANTS if not sys.argv[1:] or sys.argv[1] in f"{mutant.package}/{mutant.file}"]
     survivors = 0
     with tempfile.TemporaryDirectory() as directory:
         tree = copy_of_the_tree(Path(directory))
-        for tests in dict.fromkeys(mutant.tests for mutant in chosen):
-            if not passes(tree, tests):
-                sys.exit(f"{tests[0]} -k {tests[1]!r} fails as it is")
+        for mutant in {(mutant.package, mutant.tests): mutant for mutant in chosen}.values():
+            if not passes(tree, mutant):
+                sys.exit(f"{mutant.tests[0]} -k {mutant.tests[1]!r} fails as it is")
         for mutant in chosen:
             survived = survives(mutant, tree)
             survivors += survived

@@ -12,6 +12,7 @@
     /etc/systemd/system/outpost-smtp-oauth.service
     /var/lib/outpost-smtp-oauth/               0755     of root, so that the user of Postfix can exchange none of these by a link
       settings.json                            0600     of that user, as whom the program runs
+      unfinished                               0600     while what the service runs with may be older than these files
       tokens/                                  0700     of that user; access tokens, and refresh tokens that were exchanged
 
 New settings are tried out first: the program, run as that user, fetches a token with them. Only then they are put in place.
@@ -40,8 +41,9 @@ UNIT_PATH = f"/etc/systemd/system/{UNIT}"
 MASK = "********"
 _SECRETS = ("client_secret", "refresh_token")
 
-#: What the program may do: talk, read, and write its tokens. Nothing that needs a seccomp filter, which a container may not be
-#: allowed to set. Without a start limit, an instance that can not begin, as where the network comes late, is tried again for ever.
+#: What the program may do: listen on ports that only root can take, talk, read, and write its tokens. Nothing that needs a seccomp
+#: filter, which a container may not be allowed to set. Without a start limit, an instance that can not begin, as where the network
+#: comes late, is tried again for ever.
 _UNIT_TEXT = """\
 # Managed by Ansible, module outpost.smtp.smtp_oauth_proxy.
 [Unit]
@@ -59,7 +61,8 @@ RestartSec=10
 TimeoutStopSec=90
 UMask=0077
 NoNewPrivileges=yes
-CapabilityBoundingSet=
+CapabilityBoundingSet=CAP_NET_BIND_SERVICE
+AmbientCapabilities=CAP_NET_BIND_SERVICE
 ProtectSystem=strict
 ReadWritePaths={data}/tokens
 ProtectHome=read-only
@@ -105,7 +108,7 @@ def _entries(content: t.Optional[bytes]) -> t.Dict[str, t.Dict[str, t.Any]]:
     """The settings in a file that may be absent or damaged, by relay."""
     try:
         return {entry["name"]: entry for entry in json.loads(content or b"[]")}
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return {}
 
 
@@ -126,6 +129,8 @@ class Installation:
         self._run = run
         self._program, self._unit, self._data = (root + path for path in (PROGRAM, UNIT_PATH, DATA))
         self._settings = f"{self._data}/settings.json"
+        self._new_settings = f"{self._settings}.new"
+        self._unfinished = f"{self._data}/unfinished"
         self._tokens = f"{self._data}/tokens"
 
     def exists(self) -> bool:
@@ -148,18 +153,24 @@ class Installation:
             "program": read_file(self._program) != code,
             "unit": read_file(self._unit) != unit,
             "settings": read_file(self._settings) != text or not self._is_private(user),
-            "state": self._state() != ("active", "enabled"),
+            "state": self._state() != ("active", "enabled") or os.path.lexists(self._unfinished),
         }
+        left = os.path.lexists(self._new_settings)  # by a run that was killed; it holds secrets
+        if left and change:
+            remove_tree(self._new_settings)
         if not any(stale.values()) or not change:
-            return any(stale.values())
+            return left or any(stale.values())
         self._make_directories(user)
         if stale["program"]:
+            replace_file(self._unfinished, b"", 0o600)
             replace_file(self._program, code, 0o644)
         if stale["settings"]:
             self._try_out(text, user)
+        replace_file(self._unfinished, b"", 0o600)
         if stale["unit"]:
             replace_file(self._unit, unit, 0o644)
         self._put_in_place(text if stale["settings"] else None, user)
+        remove_tree(self._unfinished)
         return True
 
     def remove(self, change: bool) -> bool:
@@ -197,7 +208,7 @@ class Installation:
 
     def _try_out(self, text: bytes, user: str) -> None:
         """Fetch tokens for the relays that are new or different. Raises OAuthError; the settings in place are then untouched."""
-        new = f"{self._settings}.new"
+        new = self._new_settings
         try:
             self._write_settings(new, text, user)
             result = self._run([_python(), "-I", self._program, "fetch", new, self._tokens, self._settings])
@@ -236,9 +247,8 @@ class Installation:
         return f": {said.out.strip()}" if said.out.strip() else ""
 
     def _switch(self, text: bytes, user: str) -> None:
-        new = f"{self._settings}.new"
-        self._write_settings(new, text, user)
-        os.rename(new, self._settings)
+        self._write_settings(self._new_settings, text, user)
+        os.rename(self._new_settings, self._settings)
         sync_directory(self._data)
 
     def _state(self) -> t.Tuple[str, str]:

@@ -31,6 +31,8 @@ MAX_CONNECTIONS = 100
 """At once for one relay; default_process_limit of Postfix."""
 IDLE = 1200.0
 """Seconds without an octet in either direction; twice what smtp(8) waits for the answer to the end of a message."""
+PAUSE = 1.0
+"""Seconds until the next attempt to take a connection, where there are no descriptors left."""
 _CHUNK = 65536
 _MAX_COMMAND = 2048
 _EHLO = re.compile(r"(?:EHLO|HELO) ([A-Za-z0-9._:\[\]-]{1,255})\Z", re.IGNORECASE)
@@ -44,6 +46,7 @@ class Proxy:
         self._relay, self._keeper, self._allowed, self._log = relay, keeper, allowed, log
         self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._threads: t.Set[threading.Thread] = set()
+        self._closing = threading.Event()
         self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -60,18 +63,23 @@ class Proxy:
 
     def run(self) -> None:
         """Serve until ``close`` is called."""
-        while True:
+        while not self._closing.is_set():
             self._slots.acquire()
             try:
                 connection, _address = self._listener.accept()
-            except OSError:
-                return
+            except OSError as error:
+                self._slots.release()
+                if not self._closing.is_set():
+                    self._log(f"{self._relay.name}: no connection can be taken: {error.strerror}")
+                    self._closing.wait(PAUSE)
+                continue
             thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
             self._threads.add(thread)
             thread.start()
 
     def close(self, seconds: float) -> None:
         """Take no more connections, and give those that there are some time to end."""
+        self._closing.set()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # ends accept()
         self._listener.close()

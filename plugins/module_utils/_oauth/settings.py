@@ -68,12 +68,12 @@ def to_json(relays: t.Sequence[RelaySettings]) -> str:
 def read(path: str) -> t.List[RelaySettings]:
     """Return the settings in a file. Raises OAuthError."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         with open(descriptor, encoding="utf-8") as file:
             if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o077:
                 raise OAuthError(f"{path} can be read by others; its mode must be 0600")
             return [RelaySettings(**entry) for entry in json.load(file)]
     except OSError as error:
         raise OAuthError(f"{path} can not be read: {error.strerror}") from None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise OAuthError(f"{path} is damaged; the next run of Ansible writes it again") from None

@@ -11,9 +11,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 import typing as t
 
 from ansible_collections.outpost.smtp.plugins.module_utils._oauth.settings import OAuthError, RelaySettings
+
+_LONGEST = 1 << 20
+"""Characters that are read; two tokens have some 2000 each."""
 
 
 class Stored(t.NamedTuple):
@@ -36,14 +40,17 @@ def path_of(directory: str, relay: RelaySettings) -> str:
 def load(path: str) -> Stored:
     """Return what is stored; nothing where there is no file, or one that is damaged. Raises OAuthError."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        # Root reads it, too, and must not wait for ever for what another program of the user has put there.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         with open(descriptor, encoding="utf-8") as file:
-            stored = Stored(**json.load(file))
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OAuthError(f"{path} is no regular file")
+            stored = Stored(**json.loads(file.read(_LONGEST)))
     except FileNotFoundError:
         return Stored()
     except OSError as error:
         raise OAuthError(f"{path} can not be read: {error.strerror}") from None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return Stored()
     texts = all(isinstance(text, (str, type(None))) for text in (stored.access_token, stored.refresh_token))
     return stored if texts and all(isinstance(number, (int, float)) for number in (stored.expires, stored.lifetime)) else Stored()

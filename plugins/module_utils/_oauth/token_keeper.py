@@ -23,8 +23,8 @@ JITTER = 0.2
 """Part of each wait by which it is shortened at random, so that the hosts of a fleet do not ask all at once."""
 AFTER_REFUSAL = 300.0
 """Seconds between two new tokens that are asked for because the server refused the one before."""
-LONGEST_WAIT = 86400.0
-"""Seconds. A clock that is set, or a token for a year: look again once a day."""
+LOOK_AGAIN = 60.0
+"""Seconds until the next look at the clock, which may be set at any time, as some minutes after a boot."""
 
 Request = t.Callable[[RelaySettings, t.Optional[str]], token_endpoint.Grant]
 Log = t.Callable[[str], None]
@@ -63,7 +63,7 @@ class TokenKeeper:
     def refused(self, token: str) -> None:
         """The server did not take this token. It may have been revoked, so a new one is fetched early."""
         with self._lock:
-            if token != self._stored.access_token or self._now() < self._asked_after_refusal + AFTER_REFUSAL:
+            if token != self._stored.access_token or 0 <= self._now() - self._asked_after_refusal < AFTER_REFUSAL:
                 return
             self._asked_after_refusal = self._now()
             self._stored = self._stored._replace(lifetime=0.0)
@@ -92,7 +92,7 @@ class TokenKeeper:
         """Keep the token fresh until ``stop`` is set and ``wake`` was called."""
         while not stop.is_set():
             wait = self.step()
-            self._wake.wait(wait)
+            self._wake.wait(wait if self._failures else min(wait, LOOK_AGAIN))
             self._wake.clear()
 
     def wake(self) -> None:
@@ -108,7 +108,7 @@ class TokenKeeper:
             if self._failures:
                 self._log(f"{self._relay.name}: there is an access token again")
             self._failures = 0
-        return self._shortened(min(LONGEST_WAIT, max(1.0, self._stored.expires - self._stored.lifetime / 2 - self._now())))
+        return self._shortened(max(1.0, self._stored.expires - self._stored.lifetime / 2 - self._now()))
 
     def _failed(self, error: str) -> float:
         wait = self._shortened(min(LAST_RETRY, FIRST_RETRY * 2 ** min(self._failures, 10)))

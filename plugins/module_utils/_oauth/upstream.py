@@ -13,6 +13,7 @@ import contextlib
 import re
 import socket
 import ssl
+import time
 import typing as t
 
 from ansible_collections.outpost.smtp.plugins.module_utils._oauth.settings import OAuthError, RelaySettings
@@ -20,6 +21,8 @@ from ansible_collections.outpost.smtp.plugins.module_utils._oauth.token_endpoint
 
 TIMEOUT = 60.0
 """Seconds for each step; smtp(8) waits 300 for the greeting and for the answer to EHLO."""
+LOGIN_TIMEOUT = 240.0
+"""Seconds for all steps together, from the connection to the end of the login: a server may send an octet whenever a step is about to end."""
 CONNECT_TIMEOUT = 30.0
 """Seconds for each address; smtp_connect_timeout of Postfix."""
 _MAX_LINE, _MAX_LINES = 4096, 100
@@ -52,6 +55,7 @@ class Upstream:
         self._received = b""
         self._secrets: t.Tuple[str, ...] = ()
         self.socket = _connect(relay)
+        self._limit = time.monotonic() + LOGIN_TIMEOUT
         with self._problems():
             if relay.tls == "implicit":
                 self._start_tls()
@@ -124,7 +128,7 @@ class Upstream:
             raise OAuthError(f"the certificate of {host} can not be verified: {error.verify_message}") from None
         except socket.timeout:
             self.socket.close()
-            raise OAuthError(f"{host} does not answer within {TIMEOUT:.0f} seconds") from None
+            raise OAuthError(f"{host} does not answer in time") from None
         except OSError as error:
             self.socket.close()
             raise OAuthError(f"the connection to {host} broke: {error.strerror or type(error).__name__}") from None
@@ -156,10 +160,17 @@ class Upstream:
                 return Reply(int(code), lines)
         raise OAuthError(f"{self._relay.host} does not speak SMTP as it should")
 
+    def _wait_no_longer(self) -> None:
+        left = self._limit - time.monotonic()
+        if left <= 0:
+            raise socket.timeout
+        self.socket.settimeout(min(TIMEOUT, left))
+
     def _line(self) -> str:
         while b"\n" not in self._received:
             if len(self._received) > _MAX_LINE:
                 raise OAuthError(f"{self._relay.host} sends a line without an end")
+            self._wait_no_longer()
             chunk = self.socket.recv(_MAX_LINE)
             if not chunk:
                 raise OAuthError(f"{self._relay.host} closes the connection")

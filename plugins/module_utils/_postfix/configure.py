@@ -105,8 +105,17 @@ class Configurator:
                 there = sorted(available & set(TABLE_TYPES)) if self._installed else [TEXTHASH]
                 raise PostfixError(f"table_types: there is no {map_type} for Postfix on this operating system; it has {', '.join(there)}")
             if map_type not in available and packages:
+                self._refuse_lost_map_type(map_type, packages)
                 missing.append(map_type)
         return missing
+
+    def _refuse_lost_map_type(self, map_type: str, packages: t.Sequence[str]) -> None:
+        """Installing a package that is installed changes nothing, so nobody must be told to."""
+        if self._installed and self._platform.has_map_library(map_type):
+            raise PostfixError(
+                f"table_types: {packages[0]} is installed, but Postfix has no {map_type}: dynamicmaps.cf has lost the line for it. "
+                "Install the package once more (apt-get install --reinstall, dnf reinstall), which writes that line"
+            )
 
     def nothing_done(self) -> t.Dict[str, t.Any]:
         """What module postfix_config returns when packages are missing and it was not to fail for that."""
@@ -204,10 +213,11 @@ class Configurator:
         return kept
 
     def _previous(self, live: Live, new: State) -> t.Optional[State]:
-        """The configuration to keep, which is the last one that is known to work and is not ``new`` itself."""
+        """The configuration to keep. One that is kept already stays, for what came after it has not been made final."""
         if not self._conduct.keep_previous or new == State():
             return None
-        return live.state.previous if new == live.good else live.good
+        kept = live.state.previous if live.state.previous is not None else live.good
+        return None if kept == new else kept
 
     def _plan_of_request(self, live: Live, version: str, defaults: t.Mapping[str, str]) -> Plan:
         generation = live.state.generation

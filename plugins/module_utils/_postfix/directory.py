@@ -141,13 +141,18 @@ class OwnDirectory:
         try:
             yield
         finally:
+            if self.exists() and os.listdir(self.path) == ["lock"]:  # nothing came of it
+                self.remove()
             os.close(descriptor)
 
     def _try_lock(self) -> t.Optional[int]:
         """Return a descriptor that holds the lock, or None while another process does, or has just removed the file."""
         self.create()
         path = os.path.join(self.path, "lock")
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except FileNotFoundError:  # another run has just removed the directory
+            return None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(descriptor).st_ino == os.stat(path).st_ino:

@@ -16,7 +16,15 @@ import itertools
 import os
 import typing as t
 
-from ansible_collections.outpost.smtp.plugins.module_utils._postfix import checks, local_files, nexthop, sasl_lookup, settings, tls_policy
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix import (
+    checks,
+    local_files,
+    nexthop,
+    oauth_relays,
+    sasl_lookup,
+    settings,
+    tls_policy,
+)
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.configtext import split_list
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.effective_relay import EffectiveRelay, Problem
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.errors import PostfixError
@@ -214,6 +222,7 @@ class Reader:
             sender = relay.way.sender
             keys = address_keys(sender, parameters.get("recipient_delimiter"), self._router.is_local) if sender else []
             relay.lookup = sasl_lookup.look_up(parameters, self._maps, relay.host, destination, relay.port, keys)
+        relay.logged_in_by = oauth_relays.service_at(relay.host, relay.port)
         relay.unresolvable = self._unresolvable(relay)
         relay.family, relay.source_address, ignored = local_files.source_address(parameters, local_files.families(parameters))
         resolver = local_files.resolver_of_chroot(root) if relay.chroot else ""

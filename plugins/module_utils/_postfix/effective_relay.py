@@ -42,6 +42,7 @@ class EffectiveRelay:
 
     Without a ``host`` there is nothing to connect to: see ``problems``. ``unresolvable`` says
     why Postfix finds no address though this host does, ``discarded`` are EHLO keywords (in lower case) that it overlooks,
+    ``logged_in_by`` is what logs in where Postfix itself does not, in words,
     and ``crash`` why every smtp(8) process of the
     service would end before it delivers anything. ``notes`` are remarkable, but no reason to fail. ``unclear`` are
     settings that were not followed, so that nothing can be said about what depends on them.
@@ -67,6 +68,7 @@ class EffectiveRelay:
     source_address: t.Optional[str] = None
     unresolvable: str = ""
     discarded: t.FrozenSet[str] = frozenset()
+    logged_in_by: str = ""
     crash: str = ""
     problems: t.List[Problem] = field(default_factory=list)
     notes: t.List[str] = field(default_factory=list)

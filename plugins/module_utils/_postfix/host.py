@@ -118,6 +118,16 @@ def _complaints(result: Result) -> t.List[str]:
     return [line for line in result.err.splitlines() if "overriding earlier entry" not in line]
 
 
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 class Host:
     """One Postfix instance: the one whose configuration is in ``config_directory``."""
 
@@ -128,13 +138,15 @@ class Host:
         self.run = run
         self._has_systemd = os.path.isdir(systemd_directory)
         self._proc = proc
+        self._daemon_directory = ""  # as it is built in; empty: not asked yet
 
     def version_and_defaults(self, names: t.Iterable[str]) -> t.Tuple[str, t.Dict[str, str]]:
         """Return Postfix's version and the built-in defaults of parameters; needs no main.cf."""
-        result = self.run(["postconf", "-d", "mail_version", *names], "")
+        result = self.run(["postconf", "-d", "mail_version", "daemon_directory", *names], "")
         if result.rc != 0:
             raise PostfixError(f"postconf does not tell Postfix's version: {complaint(result)}")
         defaults = {name.strip(): value.strip() for name, _equals, value in (line.partition("=") for line in result.out.splitlines())}
+        self._daemon_directory = defaults.pop("daemon_directory", "")
         return defaults.pop("mail_version", ""), defaults
 
     def check_is_instance(self) -> None:
@@ -217,12 +229,16 @@ class Host:
     def running(self) -> bool:
         """Whether the instance's master(8) runs.
 
-        Asks master(8) itself; "postfix status" would leave a line in the system's log every time.
+        Asks master(8) itself; "postfix status" would leave a line in the system's log every time. It answers the same when it
+        can not even start with its configuration, and without a word. So a process that has ended tells otherwise.
         """
         if not os.path.isfile(os.path.join(self.config_directory, "main.cf")):
             return False
-        directory = self.run(["postconf", "-d", "-h", "daemon_directory"], "").out.strip()
-        return self.run([os.path.join(directory, "master"), "-t", "-c", self.config_directory], "").rc != 0
+        directory = self._daemon_directory or self.run(["postconf", "-d", "-h", "daemon_directory"], "").out.strip()
+        if self.run([os.path.join(directory, "master"), "-t", "-c", self.config_directory], "").rc == 0:
+            return False
+        pid = self.master_pid()
+        return pid is None or _lives(pid)
 
     def enabled(self) -> t.Optional[bool]:
         """Whether systemd starts Postfix at boot; None where that is not for systemd's unit to say."""

@@ -14,7 +14,7 @@ from ansible_collections.outpost.smtp.plugins.module_utils._postfix.errors impor
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.fields import Fields, RelayError, credential_fault
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.secret_sources import read_credential, read_file
 
-FIELDS = ("key", "username", "file", "credential")
+FIELDS = ("key", "username", "file", "credential", "name")
 
 Sources = t.Mapping[str, t.Sequence[t.Mapping[str, t.Any]]]
 
@@ -65,6 +65,7 @@ def _secret(fields: Fields) -> str:
     path, credential = fields.path("file"), fields.text("credential")
     if (path is None) == (credential is None):
         raise fields.refuse("file", "or 'credential' is required, and not both")
+    name = fields.text("name")
     if path is not None:
-        return read_file(path, f"{fields.place}.file")
-    return read_credential(t.cast(str, credential), f"{fields.place}.credential")
+        return read_file(path, name or f"{fields.place}.file")
+    return read_credential(t.cast(str, credential), name or f"{fields.place}.credential")

@@ -20,8 +20,8 @@ from ansible_collections.outpost.smtp.plugins.module_utils._postfix.configtext i
 _LITERAL = re.compile(r"(?:proxy:)*(static|inline):(.*)", re.DOTALL)
 #: Every type of table that Postfix ever had (DATABASE_README).
 _TYPES = re.compile(
-    r"(?:proxy:)*(btree|cdb|cidr|dbm|environ|fail|hash|internal|ldap|lmdb|memcache|mongodb|mysql|netinfo|nis|nisplus|pcre|pgsql|regexp|sdbm"
-    r"|socketmap|sqlite|tcp|texthash|unix):"
+    r"(?:proxy:)*(btree|cdb|cidr|dbm|environ|fail|hash|inline|internal|ldap|lmdb|memcache|mongodb|mysql|netinfo|nis|nisplus|pcre|pgsql|pipemap"
+    r"|randmap|regexp|sdbm|socketmap|sqlite|static|tcp|texthash|unionmap|unix):"
 )
 _COMPOSITE = re.compile(r"(?:proxy:)*(randmap|pipemap|unionmap):")
 
@@ -39,6 +39,11 @@ def is_composite(table: str) -> bool:
     return _COMPOSITE.match(table) is not None
 
 
+def has_type(table: str) -> bool:
+    """Whether it is a table of any type. What is not may be a password in the wrong place."""
+    return _TYPES.match(table) is not None
+
+
 def shown(tables: str) -> str:
     """The tables of a parameter as messages may call them, without what is written into their names."""
     return ", ".join(_shown(table) for table in split_list(tables))
@@ -48,8 +53,7 @@ def _shown(table: str) -> str:
     match = _LITERAL.fullmatch(table) or _COMPOSITE.match(table)
     if match:
         return f"{match.group(1)}:..."
-    # What is of no type may be a password in the wrong place.
-    return table if _TYPES.match(table) else "..."
+    return table if has_type(table) else "..."
 
 
 def answers(table: str, keys: t.Sequence[str]) -> t.Dict[str, str]:

@@ -111,7 +111,7 @@ def source_address(parameters: Parameters, family: str) -> t.Tuple[str, t.Option
         address = parameters.get(name).strip("[]") or _only_interface(parameters, kind)
         if not address or family not in ("any", wanted):
             continue
-        obstacle = _obstacle(kind, address)
+        obstacle = obstacle_to(kind, address)
         if obstacle:
             return family, None, f"{name} = {address} is no address of this host ({obstacle}), so Postfix goes on without it"
         return wanted, address, ""
@@ -121,19 +121,21 @@ def source_address(parameters: Parameters, family: str) -> t.Tuple[str, t.Option
 def _only_interface(parameters: Parameters, kind: socket.AddressFamily) -> str:
     """A single address in ``inet_interfaces`` is used for outgoing connections, too (postconf(5))."""
     addresses = [name.strip("[]") for name in parameters.names("inet_interfaces") if (":" in name) == (kind == socket.AF_INET6)]
-    literal = [address for address in addresses if _is_address(kind, address)]
+    literal = [address for address in addresses if is_address(kind, address)]
     loopback = literal and (literal[0].startswith("127.") or literal[0] == "::1")
     return literal[0] if len(addresses) == 1 and len(literal) == 1 and not loopback else ""
 
 
-def _is_address(kind: socket.AddressFamily, text: str) -> bool:
+def is_address(kind: socket.AddressFamily, text: str) -> bool:
+    """Whether a text is an address of that family."""
     try:
         return bool(socket.inet_pton(kind, text))
     except OSError:
         return False
 
 
-def _obstacle(kind: socket.AddressFamily, address: str) -> str:
+def obstacle_to(kind: socket.AddressFamily, address: str) -> str:
+    """Why no program of this host can use an address; empty if one can."""
     try:
         with socket.socket(kind, socket.SOCK_STREAM) as sock:
             sock.bind((address, 0))
@@ -145,7 +147,7 @@ def _obstacle(kind: socket.AddressFamily, address: str) -> str:
 def is_own_address(address: str) -> bool:
     """Whether this host has an address; also where it has none of that family at all, which Postfix takes into account."""
     kind = socket.AF_INET6 if ":" in address else socket.AF_INET
-    return _obstacle(kind, address) != os.strerror(errno.EADDRNOTAVAIL)
+    return obstacle_to(kind, address) != os.strerror(errno.EADDRNOTAVAIL)
 
 
 def families(parameters: Parameters) -> str:
@@ -182,7 +184,7 @@ def addresses_in_hosts_file(host: str, path: str = "/etc/hosts") -> t.List[str]:
     """The addresses that hosts(5) has for a name."""
     lines = [line.partition("#")[0].split() for line in (_content(path) or b"").decode("utf-8", "replace").split("\n")]
     named = [words[0] for words in lines if host.lower() in (name.lower() for name in words[1:])]
-    return [address for address in named if _is_address(socket.AF_INET, address) or _is_address(socket.AF_INET6, address)]
+    return [address for address in named if is_address(socket.AF_INET, address) or is_address(socket.AF_INET6, address)]
 
 
 def _content(path: str) -> t.Optional[bytes]:

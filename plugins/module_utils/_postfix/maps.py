@@ -95,6 +95,8 @@ class Maps:
         """The first entries of a table; empty for a type that can not be listed, such as regexp."""
         if literal_tables.is_literal(table):
             return _literal_entries(table)
+        if not literal_tables.has_type(table):
+            return {}
         result = self._run(["postmap", "-c", self._config_directory, "-s", table], "")
         # A table with more than anybody wants to read was cut (see run_program), and its beginning is good.
         lines = result.out.split("\n", MAX_ENTRIES)[:MAX_ENTRIES]
@@ -113,6 +115,9 @@ class Maps:
             return
         if _type(table) == "fail":  # DATABASE_README; postmap(1) sleeps for a second before it says so
             self._broken[table] = "every lookup in a table of this type fails"
+            return
+        if not literal_tables.has_type(table):  # postmap(1) would take it for a file of its default type, which Postfix does not
+            self._broken[table] = "it has no type of table before it, such as hash:"
             return
         asked = [key for key in keys if key and "\n" not in key]
         result = self._run(["postmap", "-c", self._config_directory, "-q", "-", table], "".join(f"{key}\n" for key in asked))

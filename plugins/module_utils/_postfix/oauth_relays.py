@@ -15,13 +15,15 @@ from __future__ import annotations
 import time
 import typing as t
 
-from ansible_collections.outpost.smtp.plugins.module_utils._oauth import stored_token
+from ansible_collections.outpost.smtp.plugins.module_utils._oauth import settings, stored_token
 from ansible_collections.outpost.smtp.plugins.module_utils._oauth.settings import DATA, OAuthError, RelaySettings
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp import relay_login, relay_trust
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.relay import NONE, RelayError
 
-FIRST_PORT = 10465
-"""The local port of the first relay with oauth in a list, unless it says another; each further one has the next."""
+FIRST_PORT = 288
+"""The local port of the first relay with oauth in a list, unless it says another; each further one has the next. IANA has assigned
+288 to 307 to nobody, and what takes any port of root's, such as a client of NFS, takes one from 512 up (bindresvport(3))."""
+_FIRST_FOR_EVERYBODY = 1024
 PROXY_ADDRESS = "127.0.0.1"
 
 _NOT_BY_PROXY = ("srv", "fingerprints", "client_certificate")
@@ -51,6 +53,9 @@ def proxies(relays: t.Sequence[Relay], variable: str) -> t.List[RelaySettings]:
             if relay[field]:
                 raise RelayError(f"{place}.{field}", "can not be combined with 'oauth'")
         proxy = _proxy(relay, FIRST_PORT + len(found))
+        if proxy.local_port >= _FIRST_FOR_EVERYBODY:
+            reason = f"must be below {_FIRST_FOR_EVERYBODY}: any user could take another while the proxy does not run, and receive the mail"
+            raise RelayError(f"{place}.oauth.local_port", reason)
         for earlier in found:
             if earlier.local_port == proxy.local_port:
                 raise RelayError(f"{place}.oauth.local_port", f"{proxy.local_port} leads to relay {earlier.name} already; give each its own")
@@ -78,6 +83,17 @@ def _proxy(relay: Relay, port: int) -> RelaySettings:
         scope=oauth["scope"],
         token_ca_file=oauth["ca_file"],
     )
+
+
+def service_at(host: str, port: int) -> str:
+    """What logs in for Postfix at the other end of a connection to ``host``, in words; empty where that is not the proxy of this host."""
+    if host != PROXY_ADDRESS:
+        return ""
+    try:
+        found = [one for one in settings.read(f"{DATA}/settings.json") if one.local_port == port]
+    except OAuthError:
+        return ""
+    return f"the proxy on {host}:{port}, which logs in to {found[0].host}:{found[0].port} as {found[0].username} by XOAUTH2" if found else ""
 
 
 def with_access_token(relay: t.Dict[str, t.Any], place: str, data: str = DATA) -> t.Dict[str, t.Any]:

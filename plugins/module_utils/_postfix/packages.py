@@ -83,6 +83,8 @@ CA_BUNDLES = {
 SASL_MECHANISMS = ("plain", "login", "cram-md5", "digest-md5", "scram-sha-1", "scram-sha-256")
 EXTERNAL = "external"
 _PLUGIN_DIRECTORIES = ("usr/lib/*/sasl2", "usr/lib64/sasl2", "usr/lib/sasl2")
+#: Where a package of a type of map has its library, in all of PACKAGES; dynamicmaps.cf tells Postfix of it (dynamicmaps(5)).
+_LIBRARIES = ("usr/lib/postfix/postfix-{}.so", "usr/lib64/postfix/postfix-{}.so")
 _PROGRAM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 
 
@@ -146,6 +148,10 @@ class Platform:
         if table is None or map_type in _WITH_POSTFIX.get(self.family or "", ()):
             return ()
         return table.get(map_type)
+
+    def has_map_library(self, map_type: str) -> bool:
+        """Whether the package of a type of map is installed, even if Postfix does not know the type."""
+        return any(os.path.isfile(os.path.join(self.root, path.format(map_type))) for path in _LIBRARIES)
 
     def ca_bundle(self) -> t.Optional[str]:
         """Return the file with the system's certificates, or None when there is none."""

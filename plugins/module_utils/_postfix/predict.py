@@ -221,6 +221,9 @@ class _Delivery:
     def _log_in(self) -> None:
         relay = self._relay
         capabilities = self._capabilities()
+        if not relay.login_enabled and relay.logged_in_by:
+            self.because.append(f"{relay.logged_in_by}, before it answers")
+            raise _End(SENDS, None, f"Postfix would send by {relay.logged_in_by}.")
         if not relay.login_enabled:
             raise _End(SENDS_UNAUTHENTICATED, None, "Postfix would send WITHOUT logging in: smtp_sasl_auth_enable is no.")
         if capabilities is not None and not self._offers("after_tls" if self._encrypted else "before_tls", "AUTH"):

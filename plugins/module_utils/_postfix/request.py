@@ -8,8 +8,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
+import stat
 import typing as t
 
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.configtext import (
@@ -147,15 +149,27 @@ def _without_comments(text: str) -> str:
 
 
 def _certificates(path: str) -> bytes:
-    """Return the content of a PEM file. Raises PostfixError where smtp(8) would find no certificate in it."""
-    content = read_file(path)
-    if content is None:
-        raise PostfixError(f"ca_files: {path} does not exist on this host")
+    """Return the content of a PEM file. Raises PostfixError where smtp(8) would find no certificate in it, or others more than that."""
+    content = _regular_file(path)
+    if b"PRIVATE KEY-----" in content:
+        raise PostfixError(f"ca_files: {path} holds a private key, and what is made of it can be read by anybody; give a file with certificates only")
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.load_verify_locations(cadata=content.decode("ascii", "replace"))
+        context.load_verify_locations(cadata=content.decode("ascii", "ignore"))  # comments may be in any encoding
         if not context.get_ca_certs():
             raise PostfixError(f"ca_files: {path} holds no certificate of a certification authority")
     except (ssl.SSLError, ValueError):
         raise PostfixError(f"ca_files: {path} holds no certificate in PEM form") from None
     return content
+
+
+def _regular_file(path: str) -> bytes:
+    """The content of one of ``ca_files``; reading a named pipe or a device may never end."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise PostfixError(f"ca_files: {path} is no regular file")
+        return read_file(path) or b""
+    except FileNotFoundError:
+        raise PostfixError(f"ca_files: {path} does not exist on this host") from None
+    except OSError as error:
+        raise PostfixError(f"ca_files: {path} can not be read: {error.strerror}") from None

@@ -80,14 +80,18 @@ class Router:
 
     def default_sender(self) -> str:
         """Who sends what a program of this host sends without saying so: root."""
-        return f"root@{self._cleanup.get('myorigin')}"
+        return f"root@{self._origin()}"
+
+    def _origin(self) -> str:
+        return self._cleanup.get("myorigin")
 
     def senders(self) -> t.List[str]:
-        """The senders that the tables have a way of their own for, as far as they can be listed. A domain gets a user."""
+        """The senders that the tables have a way of their own for, as far as they can be listed. A domain gets a user, a user myorigin."""
         found: t.List[str] = []
         for name in (SENDER_RELAYHOST, SENDER_TRANSPORT):
             for table in self._parameters.names(name):
-                found += [f"postmaster{key}" if key.startswith("@") else key for key in self._maps.entries(table) if "@" in key]
+                keys = [key for key in self._maps.entries(table) if not key.startswith("<")]  # such as "<>", which stands for the empty sender
+                found += [f"postmaster{key}" if key.startswith("@") else key if "@" in key else f"{key}@{self._origin()}" for key in keys]
         return sorted(set(found))
 
     def recipients(self) -> t.List[str]:
@@ -146,10 +150,12 @@ class Router:
             return sender
         if found.value.startswith("@"):
             return sender.rpartition("@")[0] + found.value
-        return found.value if "@" in found.value else f"{found.value}@{self._cleanup.get('myorigin')}"
+        return found.value if "@" in found.value else f"{found.value}@{self._origin()}"
 
     def _address_keys(self, address: str) -> t.List[str]:
-        return address_keys(address, self._parameters.get("recipient_delimiter"), self.is_local)
+        # canonical(5): a user alone is looked up for $myorigin, too, though the host may not deliver for that.
+        origin = self._origin().lower()
+        return address_keys(address, self._parameters.get("recipient_delimiter"), lambda domain: domain.lower() == origin or self.is_local(domain))
 
     def _is_delivered_here(self, domain: str) -> bool:
         return self.is_local(domain) or any(self._listed(domain, name) for name in ("virtual_alias_domains", "virtual_mailbox_domains"))

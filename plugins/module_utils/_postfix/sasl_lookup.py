@@ -12,6 +12,7 @@ the host that is connected to, and the next hop exactly as it is written. The po
 
 from __future__ import annotations
 
+import itertools
 import re
 import typing as t
 
@@ -49,7 +50,7 @@ PLUGINS = {
 IN_CLEAR = ("PLAIN", "LOGIN")
 #: Mechanisms that take no password, by plug-in. One that is installed is preferred to all others, and takes the password
 #: for something else, such as the name of a file with a token.
-_NO_PASSWORD = {"XOAUTH2": "xoauth2", "OAUTHBEARER": "oauthbearer", "GSSAPI": "gssapiv2"}
+_NO_PASSWORD = {"XOAUTH2": ("xoauth2", "kdexoauth2"), "OAUTHBEARER": ("oauthbearer",), "GSSAPI": ("gssapiv2",)}
 
 
 class Credential(t.NamedTuple):
@@ -140,9 +141,9 @@ class Mechanisms(t.NamedTuple):
 
 def installed(platform: Platform) -> t.Tuple[str, ...]:
     """The mechanisms that this host has plug-ins of Cyrus SASL for."""
-    libraries = {**{name: plugin.library for name, plugin in PLUGINS.items()}, **_NO_PASSWORD}
-    found = {library for library in set(libraries.values()) if platform.has_sasl_mechanism(library)}
-    return tuple(name for name, library in libraries.items() if library in found)
+    libraries = {**{name: (plugin.library,) for name, plugin in PLUGINS.items()}, **_NO_PASSWORD}
+    found = {library for library in set(itertools.chain(*libraries.values())) if platform.has_sasl_mechanism(library)}
+    return tuple(name for name, possible in libraries.items() if found.intersection(possible))
 
 
 def mechanisms(parameters: Parameters, plugins: t.Tuple[str, ...]) -> Mechanisms:

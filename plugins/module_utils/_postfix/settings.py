@@ -82,6 +82,10 @@ class Settings:
         """A service that listens on one address of this host alone."""
         return self._services.get(f"{host}:{port}/inet") or self._services.get(f"[{host}]:{port}/inet")
 
+    def listening(self) -> t.List[str]:
+        """The names of the services that listen on the network: a port, or an address and a port."""
+        return [key.rpartition("/")[0] for key in self._services if key.endswith("/inet")]
+
     def of(self, service: Service) -> Parameters:
         return Parameters(self._main, service)
 

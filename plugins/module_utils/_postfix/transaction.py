@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import typing as t
 
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.configtext import Document, main_cf_key, master_cf_key
@@ -59,6 +60,7 @@ class Conduct(t.NamedTuple):
 
 
 USUAL = Conduct()
+_OWN_PLACE = re.compile(r"\$[({]?config_directory\b")
 
 
 def recovered(state: State, journal: Journal, main: t.Optional[str], master: t.Optional[str]) -> State:
@@ -149,7 +151,7 @@ class Transaction:
         plan, own = self._plan, self._own
         generation = plan.state.generation
         if check:
-            own.write_stage(self._staged(plan.main or ""), plan.master)
+            own.write_stage(self._staged(plan.main or "", plan.master), plan.master)
             examination.read(own.stage, plan, self._host)
         if generation and generation not in own.generations():
             own.write_generation(generation, files, functools.partial(self._host.build_map, own.stage))
@@ -166,9 +168,12 @@ class Transaction:
             self.facts["preflight"] = examination.log_in(own.stage, plan, self._host, self._conduct.preflight, self._conduct.preflight_timeout)
         remove_tree(own.stage)
 
-    def _staged(self, main: str) -> str:
-        """The new main.cf as it has to be to mean the same in another directory, where ``$config_directory`` is another one."""
-        if "config_directory" in Document(main, main_cf_key).entries():
+    def _staged(self, main: str, master: str) -> str:
+        """The new main.cf as it has to be to mean the same in another directory, where ``$config_directory`` is another one.
+
+        Only where something refers to that: postmap(1) warns of the parameter in the host's log.
+        """
+        if not _OWN_PLACE.search(main + master) or "config_directory" in Document(main, main_cf_key).entries():
             return main
         separator = "" if not main or main.endswith("\n") else "\n"
         return f"{main}{separator}config_directory = {self._config_directory}\n"

@@ -68,7 +68,7 @@ def transports(relays: t.Sequence[Relay], variable: str) -> Result:
         "default_transport": routes.pop(EVERYBODY),
         "senders": [{"sender": sender, "transport": transport} for sender, transport in routes.items()],
         "secret_tables": {one["table"]: _table(ways.relays_of(one)) for one in made if one["table"]},
-        "secret_sources": {one["table"]: sources for one in made for sources in [_sources(ways.relays_of(one))] if sources},
+        "secret_sources": {one["table"]: sources for one in made for sources in [_sources(ways.relays_of(one), places)] if sources},
         "sasl_mechanisms": list(dict.fromkeys(name for relay in relays if has_secret(relay) for name in _mechanisms_needed(relay))),
         "ca_files": ca_files,
     }
@@ -209,11 +209,11 @@ def _table(relays: t.Sequence[Relay]) -> str:
     return "".join(f"{_key(relay)} {relay['username']}:{relay['password']}\n" for relay in relays if relay["password"] is not None)
 
 
-def _sources(relays: t.Sequence[Relay]) -> t.List[t.Dict[str, str]]:
+def _sources(relays: t.Sequence[Relay], places: t.Mapping[str, str]) -> t.List[t.Dict[str, str]]:
     """Where the host has the others."""
     kinds = {"file": "password_file", "credential": "password_credential"}
     return [
-        {"key": _key(relay), "username": relay["username"], kind: relay[field]}
+        {"key": _key(relay), "username": relay["username"], kind: relay[field], "name": f"{places[relay['name']]}.{field}"}
         for relay in relays
         for kind, field in kinds.items()
         if relay[field] is not None

@@ -124,6 +124,8 @@ class Fields:
         if not host:
             raise self.refuse(field, f"is required: {example}")
         address = self._address(host)
+        if address.endswith(":"):
+            raise self.refuse(field, "is the address of a network, not of a server")  # RFC 4291 section 2.6.1; nor a key of a lookup table
         if address:
             return address
         name = host[:-1] if host.endswith(".") else host
@@ -148,9 +150,11 @@ class Fields:
     def _address(value: str) -> str:
         # A zone (fe80::1%eth0) names an interface of one machine; it has no place in a list for many.
         try:
-            return "" if "%" in value else str(ipaddress.ip_address(value))
+            address = ipaddress.ip_address("" if "%" in value else value)
         except ValueError:
             return ""
+        # What is mapped to IPv6 goes by IPv4 all the same (RFC 4291 section 2.5.5.2), and Python's releases write it in different ways.
+        return str(getattr(address, "ipv4_mapped", None) or address)
 
     def port(self, field: str = "port") -> t.Optional[int]:
         port = self._given.get(field)
@@ -177,6 +181,7 @@ class Fields:
         path = self.text(field)
         if path is None:
             return None
-        if not path.startswith("/") or not path.isprintable() or any(char in path for char in " ,$") or "/../" in path:
-            raise self.refuse(field, "must be an absolute path on the managed host, without blanks, commas or '$'")
+        plain = path.isprintable() and not any(char in path for char in " ,$") and path.count("@") < 2  # @name@ is a placeholder to our templates
+        if not plain or not path.startswith("/") or ".." in path.split("/"):
+            raise self.refuse(field, "must be an absolute path on the managed host, without blanks, commas, '$', a second '@', or '..'")
         return path

@@ -49,6 +49,8 @@ class Observation:
     port: int
     mode: str
     wanted: str
+    server_name: str = ""
+    """The name that the certificate has to be for, if it is not ``host``."""
     tls_wanted: str = "TLS 1.2 or later"
     """The versions of TLS that were offered to it (see Trust.wanted_tls)."""
     error: SmtpError | None = None

@@ -127,7 +127,12 @@ class Probe:
             contexts=contexts,
         )
         self._seen = Observation(
-            target["host"], target["port"], target["tls"], wanted=target["mechanism"], tls_wanted=endpoint.trust(target).wanted_tls
+            target["host"],
+            target["port"],
+            target["tls"],
+            wanted=target["mechanism"],
+            server_name=target["server_name"] or "",
+            tls_wanted=endpoint.trust(target).wanted_tls,
         )
         self._answers: dict[str, Reply] = {}
         self._every: list[AddressResult] = []

@@ -24,7 +24,8 @@ MAX_DELAY = 86400
 #: The characters of RFC 5322 "atext" that mean nothing special to Postfix or to a lookup table.
 _LOCAL = r"[A-Za-z0-9_&'*+=?^~][A-Za-z0-9_&'*+=?^~.-]{0,63}"
 _DOMAIN = r"(?:(?!-)[A-Za-z0-9-]{1,63}(?<!-)\.)*(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
-_SENDER = re.compile(rf"(?:{_LOCAL}|(?:{_LOCAL})?@{_DOMAIN})\Z")
+#: A lone "*" is a name to Postfix here, and stands for anybody only to those who write it.
+_SENDER = re.compile(rf"(?!\*(?:@|\Z))(?:{_LOCAL}|(?:{_LOCAL})?@{_DOMAIN})\Z")
 _DELAY = re.compile(r"([1-9][0-9]{0,5})([smhd]?)\Z")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import typing as t
 
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import known_words
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.connect import Attempt
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.ehlo import Capabilities
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind
@@ -125,7 +126,7 @@ def _examined(found: AddressResult | None, show: Show) -> dict[str, t.Any]:
 def _offered(seen: Observation, show: Show) -> list[str]:
     """The SASL mechanisms that are offered where the login takes place."""
     capabilities = seen.before_tls if seen.mode == "none" else seen.after_tls
-    return [show(name) for name in capabilities.auth] if capabilities else []
+    return [known_words.mechanism(name, show) for name in capabilities.auth] if capabilities else []
 
 
 def _interception(found: Interception | None, show: Show) -> dict[str, t.Any]:
@@ -153,7 +154,7 @@ def _tls(seen: Observation, show: Show) -> dict[str, t.Any] | None:
         "version": session.version if session else None,
         "cipher": session.cipher if session else None,
         "verified": session.verified if session else False,
-        "names": [show(name) for name in certificate.names] if certificate else [],
+        "names": [known_words.certificate_name(name, seen.server_name or seen.host, show) for name in certificate.names] if certificate else [],
         **(_certificate(certificate, show) if certificate else dict.fromkeys(_CERTIFICATE)),
         "days_left": _days_left(certificate, seen.now) if certificate else None,
         "chain": [_certificate(one, show) for one in seen.chain],
@@ -183,4 +184,4 @@ def _days_left(certificate: Certificate, now: datetime.datetime) -> int:
 
 
 def _lines(capabilities: Capabilities | None, show: Show) -> list[str] | None:
-    return None if capabilities is None else [show(line) for line in capabilities.lines]
+    return None if capabilities is None else [known_words.capability(line, show) for line in capabilities.lines]

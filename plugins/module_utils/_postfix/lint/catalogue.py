@@ -471,6 +471,14 @@ HOST = (
         "postconf(5) inet_interfaces, inet_protocols",
     ),
     Rule(
+        "lint_listen_address",
+        ERROR,
+        "A service in master.cf with an address that this host does not have, or of a family that inet_protocols leaves out.",
+        "master(8) ends with a fatal error when it reads that, so nothing is accepted or sent any more.",
+        "Name an address that this host has.",
+        "master(5); run with Postfix 3.5, 3.7 and 3.10",
+    ),
+    Rule(
         "lint_chroot_differs",
         WARNING,
         "A file in /etc that smtp(8) reads in its chroot, where it is missing or has another content.",

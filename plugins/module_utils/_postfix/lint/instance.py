@@ -19,8 +19,9 @@ from ansible_collections.outpost.smtp.plugins.module_utils._postfix.effective im
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.effective_relay import EffectiveRelay
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.errors import PostfixError
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.files import read_file
-from ansible_collections.outpost.smtp.plugins.module_utils._postfix.host import Result, Run, complaint
-from ansible_collections.outpost.smtp.plugins.module_utils._postfix.lint.table_types import REMOTE, parse_reference
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.host import Host, Result, Run, complaint
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.lint.table_types import asks_a_server, parse_reference
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.literal_tables import shown
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.maps import Maps
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.packages import Platform
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.routing import Way
@@ -69,8 +70,8 @@ class _Asker:
         """Ask a table; not by proxymap(8), which may not run, and not one that another server has, which may never answer."""
         *options, table = argv
         table = re.sub(r"\A(proxy:)+", "", table)
-        if table.partition(":")[0] in REMOTE:
-            self.not_asked.add(table)
+        if asks_a_server(table):
+            self.not_asked.add(shown(table))
             return Result(1, "", "")
         refusal = self._refusal(table)
         return Result(1, "", f"postmap: fatal: {refusal}") if refusal else self._run([*options, table], stdin)
@@ -138,10 +139,9 @@ class Instance:
         return [service for service in found.values() if service is not None and service.command == "smtp"]
 
     def _is_running(self) -> bool:
-        """Whether master(8) runs with this queue (master(8), "-t"). It tells root only, and makes others wait for nothing."""
-        if os.geteuid() != 0:
-            return False
-        return self.run([os.path.join(self.defaults["daemon_directory"], "master"), "-t", "-c", self.config_directory], "").rc != 0
+        """Whether master(8) runs with this queue. It tells root only, and makes others wait for nothing."""
+        host = Host(self.config_directory, self.run)
+        return os.geteuid() == 0 and host.master_pid() is not None and host.running()
 
     @property
     def version(self) -> str:

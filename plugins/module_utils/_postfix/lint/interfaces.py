@@ -3,19 +3,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Private to this collection; may change without notice.
-"""Addresses that inet_interfaces names and that this host does not have: every program of Postfix ends with a fatal error."""
+"""Addresses that Postfix is to listen on and can not: it ends with a fatal error, every program of it or master(8)."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 import typing as t
 
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix import local_files
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.lint.finding import Finding, finding
-from ansible_collections.outpost.smtp.plugins.module_utils._postfix.lint.instance import Instance
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.lint.instance import MASTER, Instance
 
-_NAME = "inet_interfaces"
+_NAME, _PROTOCOLS = "inet_interfaces", "inet_protocols"
 _FATAL = re.compile(r"no local interface found for ([0-9A-Fa-f.:]+)")
 
 
@@ -26,6 +27,8 @@ def check(instance: Instance) -> t.Iterator[Finding]:
             wanted = family in ("any", f"ipv{address.version}")
             if wanted and not local_files.is_own_address(str(address)):
                 yield _missing(instance.place(_NAME), str(address), name)
+    for service in instance.settings.listening():
+        yield from _service(instance, service, family)
 
 
 def of_complaint(text: str) -> t.Optional[Finding]:
@@ -40,6 +43,21 @@ def _addresses(name: str) -> t.List[t.Union[ipaddress.IPv4Address, ipaddress.IPv
         return [ipaddress.ip_address(name.strip("[]"))]
     except ValueError:
         return [ipaddress.ip_address(address) for address in local_files.addresses_in_hosts_file(name)]
+
+
+def _service(instance: Instance, service: str, family: str) -> t.Iterator[Finding]:
+    """A service with an address of its own, such as ``127.0.0.1:10025``; names are left to the resolver."""
+    host = service.rpartition(":")[0].strip("[]")
+    for kind, version in ((socket.AF_INET, "ipv4"), (socket.AF_INET6, "ipv6")):
+        if not local_files.is_address(kind, host):
+            continue
+        place = f"{MASTER}: {service}"
+        if family not in ("any", version):
+            found = f"{service} listens on an address that {_PROTOCOLS} = {instance.parameters.get(_PROTOCOLS)} leaves out"
+            remedy = f"Set {_PROTOCOLS} = all, or name an address of the family that it has (a relay of role postfix_relay: family: {family})."
+            yield finding("lint_listen_address", place, found, [service, _PROTOCOLS], remedy=remedy)
+        elif local_files.obstacle_to(kind, host):
+            yield finding("lint_listen_address", place, f"{service} listens on an address that no interface of this host has", [service])
 
 
 def _missing(place: str, address: str, name: str) -> Finding:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import os
 import re
 import typing as t
@@ -45,6 +46,8 @@ class _Seen:
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
         self._compared = 0
+        #: How parameters end that can be set for each service (postconf(5), "transport_...").
+        self._endings = [default[len("default") :] for default in instance.defaults if default.startswith("default_")]
         self._set: t.Dict[t.Tuple[str, str], Assignment] = {}
         self._users: t.Dict[t.Tuple[str, str], t.List[Assignment]] = {}
         for assignment in instance.assignments():
@@ -88,14 +91,13 @@ class _Seen:
         return finding("lint_parameter_unknown", place, f"Postfix {instance.version} has no parameter {name}, and no value refers to it", [name])
 
     def _service_of(self, name: str) -> str:
-        """The service that a parameter with such an ending would be for (postconf(5), "transport_..."), if it has one."""
-        endings = (default[len("default") :] for default in self._instance.defaults if default.startswith("default_"))
-        return next((name[: -len(ending)] for ending in endings if name.endswith(ending) and len(name) > len(ending)), "")
+        """The service that a parameter with such an ending would be for, if it has one."""
+        return next((name[: -len(ending)] for ending in self._endings if name.endswith(ending) and len(name) > len(ending)), "")
 
     def _undefined(self, file: str, name: str) -> Finding:
         """A ``$name`` that stands for nothing."""
         users = self._users.get((file, name), [])
-        near = self._near(name, [*self._instance.in_main, *self._instance.defaults])
+        near = self._near(name, itertools.chain(self._instance.in_main, self._instance.defaults))
         found = f"${name} is not set anywhere" + (f"; ${near} is" if near else "")
         place = users[0].place if users else file
         return finding("lint_parameter_undefined", place, found, [name, *(name for user in users for name in user.names())])

@@ -101,7 +101,12 @@ def _of_problem(instance: Instance, relay: EffectiveRelay, problem: Problem) -> 
 
 
 def _is_expected(instance: Instance, relay: EffectiveRelay, problem: Problem) -> bool:
-    """Whether a relay without a credential is none that should have one, or may have one by a name that only DNS knows."""
+    """Whether a relay without a credential is none that should have one, or may have one by a name that only DNS knows.
+
+    And whether a login that no password is left for has a plug-in that takes a token, as sasl-xoauth2 does.
+    """
+    if problem.lint == "lint_sasl_mechanism":
+        return bool(relay.mechanisms.without_password(relay.mechanisms.installed))
     if problem.lint != "lint_no_credential" or relay.lookup.near:
         return False
     return bool(instance.not_asked) or is_local(relay) or TRANSPORT_MAPS in relay.way.chosen_by or not is_direct(relay)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import typing as t
 
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.literal_tables import is_composite
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.tables import BUILT_TYPES
 
 #: Types that postmap(1) builds from a text beside it, with what it appends to the name.
@@ -21,6 +22,7 @@ CLIENT = ("ldap", "mysql", "pgsql", "sqlite", "mongodb", "memcache")
 #: Types that are no files here, but ask a server each time.
 REMOTE = ("ldap", "mysql", "pgsql", "mongodb", "memcache", "tcp", "socketmap", "nis", "nisplus")
 
+_SERVER = re.compile(rf"(?:\A|[{{,\s:])({'|'.join(REMOTE)}):")
 _REFERENCE = re.compile(r"(?P<proxy>(?:proxy:)*)(?P<type>[a-z0-9_]+):(?P<path>/.*)")
 
 
@@ -39,6 +41,11 @@ class Reference(t.NamedTuple):
     @property
     def is_known(self) -> bool:
         return self.type in (*BUILT, *TEXT, *CLIENT)
+
+
+def asks_a_server(table: str) -> bool:
+    """Whether a table asks a server, or is made of others (unionmap, pipemap, randmap) of which one does."""
+    return (_SERVER.search if is_composite(table) else _SERVER.match)(table) is not None
 
 
 def parse_reference(word: str) -> t.Optional[Reference]:

@@ -18,7 +18,6 @@ from ansible_collections.outpost.smtp.plugins.module_utils._postfix.lint.instanc
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.lint.relays import at, is_local, names_of
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.sasl_lookup import IN_CLEAR
 
-_LEVEL = "smtp_tls_security_level"
 #: How c_rehash(1) calls a certificate in a directory that OpenSSL looks into.
 _HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]+")
 

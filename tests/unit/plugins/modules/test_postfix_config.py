@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import typing as t
 from pathlib import Path
 
@@ -21,7 +22,11 @@ from ansible_collections.outpost.smtp.plugins.module_utils._postfix.configtext i
     references,
     split_list,
 )
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.configure import Configurator
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.errors import PostfixError
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.host import Host
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.packages import Platform
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.request import Request
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.tables import parse_table
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.transports import transports
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.relay import normalise_relays
@@ -70,9 +75,15 @@ def test_options_and_documentation_agree() -> None:
     documented = yaml.safe_load(postfix_config.DOCUMENTATION)["options"]
     assert set(documented) == set(postfix_config.ARGUMENTS)
     for name, option in postfix_config.ARGUMENTS.items():
-        assert {key: value for key, value in documented[name].items() if key != "description"} == {
+        assert {key: value for key, value in documented[name].items() if key not in ("description", "version_added")} == {
             key: value for key, value in option.items() if key != "no_log"
         }
+
+
+def test_what_is_returned_is_documented(tmp_path: Path) -> None:
+    configurator = Configurator(str(tmp_path), Request(), Host(str(tmp_path), systemd_directory=""), Platform(str(tmp_path)))
+    assert set(yaml.safe_load(postfix_config.RETURN)) == set(configurator.nothing_done()) - {"changed", "diff"}
+    assert set(configurator.configure(change=False)) == set(configurator.nothing_done())
 
 
 def test_secret_tables_are_hidden_from_output_and_log(run: t.Any) -> None:
@@ -116,10 +127,14 @@ def test_the_text_of_an_unexpected_exception_is_not_shown(run: t.Any) -> None:
     assert run()["msg"].startswith("Unexpected KeyError in test_postfix_config.py:")
 
 
-def test_a_path_that_can_not_be_used_is_named(run: t.Any) -> None:
+def test_a_path_that_can_not_be_used_is_named(run: t.Any, monkeypatch: pytest.MonkeyPatch) -> None:
     FakeConfigurator.outcome = IsADirectoryError(21, "Is a directory", "/p")
     assert run()["msg"] == "/p can not be used: Is a directory; nothing was changed"
+    FakeConfigurator.outcome = PermissionError(1, "Operation not permitted", "/p")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert run()["msg"] == "/p can not be used: Operation not permitted; nothing was changed"
     FakeConfigurator.outcome = PermissionError(13, "Permission denied", "/p")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert run()["msg"] == "/p can not be used: Permission denied; nothing was changed; this needs root's rights (become)"
 
 
@@ -172,6 +187,7 @@ def test_nothing_in_an_administrators_main_cf_weakens_the_roles_transport() -> N
         "smtp_discard_ehlo_keyword_address_maps": "",
         "smtp_reply_filter": "",
         "smtp_sasl_auth_soft_bounce": "yes",
+        "smtp_sasl_security_options": "noplaintext,noanonymous",  # those without TLS
         "smtp_sasl_auth_cache_name": "proxy:internal:outpost_refused",  # one on disk holds a refusal for 90 days
         "smtp_skip_5xx_greeting": "yes",
         "smtp_tls_connection_reuse": "no",  # tlsproxy(8) runs in a chroot, without our CA file
@@ -207,9 +223,12 @@ def test_main_cf_and_the_tables_of_many_relays() -> None:
     }
     parameters = parameters_of(found)
     assert {name: parameters.get(name) for name in expected} == expected
+    assert [name for name in parameters if "_destination_" in name] == ["outpost_a_destination_rate_delay"], "Postfix has defaults for the others"
     assert rendered("sender_transport.j2", found) == "@c.example outpost_c:[c.example]:587\nd outpost_d:d.example:submission\n"
     assert rendered("tls_policy.j2", found) == "[127.87.0.1]:325 encrypt protocols=TLSv1.2 ciphers=high servername=localhost\n"
-    assert options_of(found, "outpost_d/unix")["use_srv_lookup"] == "submission"
+    srv = options_of(found, "outpost_d/unix")
+    assert srv["use_srv_lookup"] == "submission"
+    assert srv["allow_srv_lookup_fallback"] == srv["ignore_srv_lookup_error"] == "no", "its MX is no submission server"
     assert "use_srv_lookup" not in options_of(found, "outpost_a/unix"), "Postfix before 3.8 does not know it"
     assert set(references(rendered("master.cf.j2", found))) <= set(parameters)
 
@@ -221,6 +240,9 @@ def test_the_way_to_the_next_transport_keeps_what_it_can_not_take_and_does_nothi
     off = "no_unknown_recipient_checks,no_header_body_checks,no_milters,no_address_mappings"
     assert options["receive_override_options"] == off and options["smtpd_proxy_filter"] == options["smtpd_milters"] == ""
     assert options["smtpd_relay_restrictions"].endswith(",reject")
+    # What an administrator's own restrictions refuse has been accepted by this host already.
+    places = ("client", "helo", "sender", "recipient", "data", "end_of_data")
+    assert {options[f"smtpd_{place}_restrictions"] for place in places} == {""}
 
 
 @pytest.mark.parametrize(("relay", "level"), [({}, "secure"), ({"port": 465}, "secure"), ({"port": 25, "tls": "none"}, "none")])

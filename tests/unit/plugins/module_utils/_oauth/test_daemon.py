@@ -90,3 +90,20 @@ def test_the_kernel_tells_whose_connection_it_is(tmp_path: Path) -> None:
                 empty = tmp_path / "tcp"
                 empty.write_text("  sl  local_address rem_address   st\n")
                 assert peer.uid_of(accepted, str(empty)) is None
+
+
+def test_a_connection_that_was_closed_is_nobodys(tmp_path: Path) -> None:
+    """Many kernels call it root's then, although what it has sent can still be read."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+        client = socket.create_connection(listener.getsockname())
+        accepted, _address = listener.accept()
+        with accepted, client:
+            ends = [f"{peer._shown(address)} " for address in (client.getsockname(), listener.getsockname())]
+            for state, uid in (("01", 0), ("04", None), ("05", None), ("06", None)):
+                rest = "00000000:00000000 00:00000000 00000000     0        0 17 2 0 20 4 27 10 -1"
+                (tmp_path / "tcp").write_text(f"   6: {''.join(ends)}{state} {rest}\n")
+                assert peer.uid_of(accepted, str(tmp_path / "tcp")) == uid, state
+            client.close()
+            assert peer.uid_of(accepted) is None

@@ -116,6 +116,51 @@ def test_what_was_changed_is_mended(host: FakeHost, relay: RelaySettings, damage
     assert stat.S_IMODE(settings_file.stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize("changed", ["settings", "unit", "program"])
+def test_a_run_that_was_killed_before_the_restart_is_finished_by_the_next(
+    host: FakeHost, relay: RelaySettings, changed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.installation.set_up([relay], USER, change=True)
+    if changed == "settings":
+        relay = relay._replace(minimum_tls="1.3")
+    else:
+        (host.root / {"unit": install.UNIT_PATH, "program": install.PROGRAM}[changed][1:]).write_text("older")
+
+    class Killed(BaseException):
+        pass
+
+    def die(_installation: Installation, *arguments: str) -> None:
+        raise Killed
+
+    with monkeypatch.context() as killed, pytest.raises(Killed):
+        killed.setattr(Installation, "_systemctl", die)
+        host.installation.set_up([relay], USER, change=True)
+    host.calls.clear()
+    assert host.installation.set_up([relay], USER, change=False)
+    assert host.installation.set_up([relay], USER, change=True) and ["systemctl", "restart", UNIT] in host.calls
+    assert not host.installation.set_up([relay], USER, change=True)
+
+
+def test_what_a_killed_run_left_is_removed(host: FakeHost, relay: RelaySettings) -> None:
+    """It tried new settings out, and its user has gone back to the old ones."""
+    host.installation.set_up([relay], USER, change=True)
+    (host.data / "settings.json.new").write_text("CANARY-new")
+    assert host.installation.set_up([relay], USER, change=False)
+    host.calls.clear()
+    assert host.installation.set_up([relay], USER, change=True)
+    assert not (host.data / "settings.json.new").exists() and ["systemctl", "restart", UNIT] not in host.calls
+    assert not host.installation.set_up([relay], USER, change=True)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '[{"name": []}]', '["x"]', "[[1]]", '{"name": 1}', "\xff", '[{"name": "primary"}]'])
+def test_settings_that_the_user_of_postfix_has_damaged_are_mended(host: FakeHost, relay: RelaySettings, content: str) -> None:
+    host.installation.set_up([relay], USER, change=True)
+    (host.data / "settings.json").write_text(content)
+    assert "CANARY" not in str(host.installation.diff([relay]))
+    assert host.installation.set_up([relay], USER, change=True)
+    assert read(str(host.data / "settings.json")) == [relay]
+
+
 def test_check_mode_touches_nothing(host: FakeHost, relay: RelaySettings, endpoint: TokenServer) -> None:
     assert host.installation.set_up([relay], USER, change=False)
     assert host.files() == set() and not endpoint.forms
@@ -130,6 +175,17 @@ def test_settings_that_earn_no_token_are_not_put_in_place(host: FakeHost, relay:
         host.installation.set_up([relay._replace(refresh_token="CANARY-other")], USER, change=True)
     assert {name: (host.root / name).read_bytes() for name in host.files()} == before
     assert ["systemctl", "restart", UNIT] not in host.calls
+
+
+def test_a_new_program_takes_over_although_the_settings_that_came_with_it_were_refused(
+    host: FakeHost, relay: RelaySettings, endpoint: TokenServer
+) -> None:
+    host.installation.set_up([relay], USER, change=True)
+    (host.root / install.PROGRAM[1:]).write_text("older")
+    with pytest.raises(OAuthError):
+        host.installation.set_up([relay._replace(token_endpoint=f"{endpoint.url}/nowhere", token_ca_file=None)], USER, change=True)
+    host.calls.clear()
+    assert host.installation.set_up([relay], USER, change=True) and ["systemctl", "restart", UNIT] in host.calls
 
 
 def test_a_new_client_secret_is_tried_out_but_what_did_not_change_is_not(host: FakeHost, relay: RelaySettings, endpoint: TokenServer) -> None:

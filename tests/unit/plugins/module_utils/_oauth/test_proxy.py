@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import socket
 import ssl
 import threading
+import time
 import typing as t
 
 import pytest
@@ -284,6 +286,20 @@ def test_a_server_that_is_silent_is_left(settings: Make, monkeypatch: pytest.Mon
     assert "does not answer" in said or "broke" in said
 
 
+def test_a_server_that_drips_is_left(settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each octet comes in time, and the end never."""
+    monkeypatch.setattr(upstream, "LOGIN_TIMEOUT", 0.5)
+
+    def drip(peer: Peer) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                peer.send_raw(b"2")
+                time.sleep(0.05)
+
+    said, _log = give_up(settings, Keeper(), drip, tls="starttls")
+    assert "does not answer" in said
+
+
 def test_a_relay_that_is_not_there_is_told(settings: Make) -> None:
     with Server(Peer.wait_until_closed) as gone:
         port = gone.port
@@ -307,6 +323,41 @@ def test_what_is_no_ehlo_goes_no_further(settings: Make, certificates: Certifica
             client.reply()
             assert client.say(line) == ["421 4.5.1 EHLO was expected"]
         assert relay.auth_attempts == 0
+
+
+class ShortOfDescriptors:
+    """A listener that can not accept at first, as where a process has no descriptor left (accept(2))."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self.refusals = 2
+
+    def accept(self) -> t.Any:
+        if self.refusals:
+            self.refusals -= 1
+            raise OSError(24, "Too many open files")
+        return self._listener.accept()
+
+    def __getattr__(self, name: str) -> t.Any:
+        return getattr(self._listener, name)
+
+
+def test_a_shortage_ends_the_service_for_nobody_who_comes_later(settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proxy_module, "MAX_CONNECTIONS", 1)
+    monkeypatch.setattr(proxy_module, "PAUSE", 0.01)
+    running = Running(settings(), Keeper(problem="there is none"))
+    monkeypatch.setattr(running.proxy, "_listener", ShortOfDescriptors(running.proxy._listener))
+    with running:
+        assert running.client().reply() == ["421 4.7.0 there is none"]
+        assert running.logged[0] == "primary: no connection can be taken: Too many open files"
+
+
+def test_who_has_left_makes_room_for_the_next(settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proxy_module, "MAX_CONNECTIONS", 1)
+    with Running(settings(), Keeper(problem="there is none")) as running:
+        for _number in range(3):
+            client = running.client()
+            assert client.reply() == ["421 4.7.0 there is none"] and client.ended()
 
 
 def test_a_port_that_is_taken_is_named(settings: Make) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
+import time
 import typing as t
 from pathlib import Path
 
@@ -161,6 +162,15 @@ def test_a_refused_token_is_renewed_early_but_not_again_and_again(world: World) 
     assert world.keeper.due()
 
 
+def test_a_refusal_counts_where_the_clock_was_set_back_since(world: World) -> None:
+    world.keeper.step()
+    world.keeper.refused("A1")
+    world.keeper.step()
+    world.now -= 365 * 86400
+    world.keeper.refused("A2")
+    assert world.keeper.due()
+
+
 def test_another_grant_takes_nothing_from_the_one_before(world: World, settings: Make) -> None:
     world.keeper.step()
     world.relay = settings(refresh_token="other")
@@ -197,11 +207,41 @@ def test_the_file_is_for_its_owner_alone_from_the_first_byte(world: World, monke
     assert seen == [0o600]
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"access_token": 1}', '{"unknown": 1}', '{"expires": "soon"}', '"x"', "null"])
+def test_what_another_program_of_the_user_puts_in_its_place_is_not_waited_for(world: World) -> None:
+    """Root reads the file, too."""
+    path = stored_token.path_of(world.directory, world.relay)
+    os.mkfifo(path)
+    with pytest.raises(OAuthError, match="is no regular file"):
+        stored_token.load(path)
+    os.unlink(path)
+    os.symlink("/dev/zero", path)
+    with pytest.raises(OAuthError, match="can not be read"):
+        stored_token.load(path)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "", "[]", "{", '{"access_token": 1}', '{"unknown": 1}', '{"expires": "soon"}', '"x"', "null"])
 def test_a_damaged_file_counts_as_none(world: World, content: str) -> None:
     Path(stored_token.path_of(world.directory, world.relay)).write_text(content)
     world.start().step()
     assert world.keeper.token() == "A1"
+
+
+def test_run_notices_that_the_clock_was_set(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that boots with a wrong time takes an old token for a new one, until it asks for the time."""
+    monkeypatch.setattr(token_keeper, "LOOK_AGAIN", 0.02)
+    stop = threading.Event()
+    thread = threading.Thread(target=world.keeper.run, args=(stop,))
+    thread.start()
+    try:
+        limit = time.monotonic() + 5
+        while world.stored().access_token != "A2" and time.monotonic() < limit:
+            if world.stored().access_token == "A1":
+                world.now = 2_000_000.0
+        assert world.keeper.token() == "A2"
+    finally:
+        stop.set()
+        world.keeper.wake()
+        thread.join(5)
 
 
 def test_run_renews_until_it_is_stopped(world: World) -> None:

@@ -40,6 +40,7 @@ relay     unix  -       -       y       -       -       smtp
 
 
 DEFAULTS = {
+    "daemon_directory": "/usr/lib/postfix/sbin",
     "inet_interfaces": "all",
     "inet_protocols": "all",
     "virtual_alias_maps": "$virtual_maps",

@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import typing as t
+from pathlib import Path
 
 import pytest
 from postfix_instance import Instance
 
-from ansible_collections.outpost.smtp.plugins.module_utils._postfix import as_postfix
+from ansible_collections.outpost.smtp.plugins.module_utils._oauth import settings
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix import as_postfix, oauth_relays
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp import result
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import SmtpError
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.observation import Observation
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.relay import normalise_relays
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.transcript import Transcript
 
 HOST = "smtp.example.net"
@@ -65,6 +68,28 @@ def test_all_is_well() -> None:
     assert found[0]["postfix"]["prediction"]["action"] == "sends"
     assert found[0]["postfix"]["mail"] == found[0]["postfix"]["prediction"]
     assert found[0]["postfix"]["credential"]["username"] == "user"
+
+
+def test_a_relay_whose_login_is_done_by_the_proxy_of_this_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Postfix does not log in to that, and is right not to."""
+    given = {"name": "one", "host": HOST, "port": 587, "username": "alerts@example.net"}
+    oauth = {"token_endpoint": "https://login.example.net/token", "client_id": "app", "client_secret": "CANARY"}
+    proxies = oauth_relays.proxies(normalise_relays([{**given, "oauth": oauth}], "relays"), "relays")
+    settings_file = tmp_path / "settings.json"
+    settings_file.touch(0o600)
+    settings_file.write_text(settings.to_json(proxies))
+    monkeypatch.setattr(oauth_relays, "DATA", str(tmp_path))
+    answer = {**seen(["SIZE 1"], None, tried=False), "tls": None}
+    main = "relayhost = [127.0.0.1]:288\nsmtp_tls_security_level = none\n"
+    (found,) = examine(main, answer)
+    prediction = found["postfix"]["prediction"]
+    words = f"Postfix would send by the proxy on 127.0.0.1:288, which logs in to {HOST}:587 as alerts@example.net by XOAUTH2."
+    assert (found["ok"], prediction["action"], prediction["text"]) == (True, "sends", words)
+    assert "CANARY" not in str(found)
+    for other in (main.replace("288", "289"), main.replace("127.0.0.1", "127.0.0.2")):
+        assert examine(other, answer)[0]["postfix"]["prediction"]["action"] == "sends_unauthenticated"
+    settings_file.chmod(0o644)  # which the proxy refuses, too
+    assert examine(main, answer)[0]["postfix"]["prediction"]["action"] == "sends_unauthenticated"
 
 
 @pytest.mark.parametrize(

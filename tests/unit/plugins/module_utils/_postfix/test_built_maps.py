@@ -191,6 +191,11 @@ def test_diffs_tell_of_a_map_that_was_not_as_built_and_show_none(postfix: t.Any,
 def test_a_type_that_is_missing_is_named_with_its_package_or_refused(postfix: t.Any, options: Options) -> None:
     lmdb = {**options(), "table_types": {"sasl_passwd": "lmdb"}}
     assert postfix.configurator(**lmdb).missing_packages == ["postfix-lmdb"]
+    library = postfix.root / "usr/lib/postfix/postfix-lmdb.so"
+    library.parent.mkdir(parents=True)
+    library.touch()
+    with pytest.raises(PostfixError, match=r"postfix-lmdb is installed, but Postfix has no lmdb: dynamicmaps.cf .* --reinstall"):
+        postfix.configurator(**lmdb)
     postfix.map_types.append("lmdb")
     assert postfix.configurator(**lmdb).missing_packages == []
     (postfix.root / "etc/os-release").write_text("ID=alpine\n")

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import typing as t
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +31,19 @@ def test_a_first_run_adds_what_is_ours_and_leaves_the_rest(postfix: t.Any, relay
     kept = [line for line in before_main.splitlines() if not line.startswith("virtual_alias_maps")]
     assert [line for line in postfix.main.read_text().splitlines() if line in kept] == kept
     assert postfix.master.read_text().startswith(before_master) and "outpost_primary unix - - y - - smtp" in postfix.master.read_text()
+
+
+def test_our_client_runs_in_the_chroot_of_the_hosts_own(postfix: t.Any, relay_options: Options) -> None:
+    """Somebody may have taken it out, so that there is none whose files are kept up to date."""
+    postfix.master.write_text(postfix.master.read_text().replace("smtp      unix  -       -       y", "smtp      unix  -       -       n"))
+    postfix.configure(**relay_options())
+    assert "outpost_primary unix - - n - - smtp" in postfix.master.read_text()
+
+
+def test_a_table_of_ours_that_nobody_remembers_does_not_stay_in_a_list(postfix: t.Any, relay_options: Options) -> None:
+    postfix.main.write_text("virtual_alias_maps = hash:/x, texthash:/etc/postfix/outpost_smtp/7/aliases\n")
+    postfix.configure(**relay_options())
+    assert postfix.parameters()["virtual_alias_maps"] == f"hash:/x, texthash:{postfix.own}/1/aliases"
 
 
 def test_a_second_run_touches_nothing(postfix: t.Any, relay_options: Options) -> None:
@@ -62,9 +76,9 @@ def test_a_run_that_changes_nothing_starts_three_programs(postfix: t.Any, relay_
     asked = postfix.calls.read_text()[len(before) :].splitlines()
     of_any_instance = [line.replace(str(postfix.directory), "") for line in asked if not line.endswith("config_directory") and "multi_" not in line]
     assert of_any_instance == [
-        "postconf -d mail_version virtual_alias_maps inet_interfaces inet_protocols",
-        "postconf -d -h daemon_directory",
+        "postconf -d mail_version daemon_directory virtual_alias_maps inet_interfaces inet_protocols",
         "/usr/lib/postfix/sbin/master -t -c ",
+        "postconf -c  -h queue_directory",
     ]
 
 
@@ -320,11 +334,35 @@ def test_what_is_built_in_is_foretold_before_postfix_is_installed(postfix: t.Any
     assert predicted["diff"] == postfix.configure(change=False, **options)["diff"]
 
 
-def test_a_ca_file_that_is_not_there_is_named_before_anything_is_installed_or_touched(postfix: t.Any) -> None:
+def test_a_ca_file_that_is_none_is_named_before_anything_is_installed_or_touched(postfix: t.Any, pki: t.Any) -> None:
     (postfix.root / "usr/sbin/postconf").unlink()
+    os.mkfifo(postfix.root / "fifo")  # opening one would wait for a writer for ever
+    (postfix.root / "loop").symlink_to("loop")
+    (postfix.root / "shadow").write_text("root:$6$CANARY:20000:0:99999:7:::\n")
+    # The bundle, which anybody may read, would show the key of a server whose certificate and key are in one file.
+    (postfix.root / "both").write_text(Path(pki.path("root")).read_text() + Path(pki.key("root")).read_text())
     before = postfix.files()
-    with pytest.raises(PostfixError, match="ca_files: /nowhere does not exist"):
-        postfix.configurator(parameters="a = @ca_bundle_1@\n", ca_files=["/nowhere"])
+    faults = {"nowhere": "does not exist", "fifo": "is no regular file", ".": "is no regular file", "loop": "symbolic links"}
+    for name, fault in {**faults, "shadow": "holds no certificate in PEM form", "both": "holds a private key"}.items():
+        with pytest.raises(PostfixError, match=f"ca_files: {postfix.root / name}.* {fault}") as caught:
+            postfix.configurator(parameters="a = @ca_bundle_1@\n", ca_files=[str(postfix.root / name)])
+        assert "CANARY" not in str(caught.value)
+    assert postfix.files() == before
+
+
+def test_a_ca_file_may_have_comments_in_any_language(postfix: t.Any, pki: t.Any) -> None:
+    path = postfix.root / "ca.pem"
+    path.write_text("# Autoridad de Certificación\n" + Path(pki.path("root")).read_text())
+    postfix.configure(parameters="a = @ca_bundle_1@\n", ca_files=[str(path)])
+    assert path.read_bytes() in (postfix.own / "1" / "ca-bundle-1.pem").read_bytes()
+
+
+def test_a_first_run_that_ends_early_leaves_nothing(postfix: t.Any, relay_options: Options) -> None:
+    postfix.main.unlink()
+    postfix.main.mkdir()
+    before = postfix.files()
+    with pytest.raises(IsADirectoryError):
+        postfix.configure(**relay_options())
     assert postfix.files() == before
 
 

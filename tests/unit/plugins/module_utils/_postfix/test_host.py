@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import typing as t
 from pathlib import Path
 
@@ -67,6 +69,22 @@ def test_without_systemd_a_postfix_is_stopped_by_its_own_program(tmp_path: Path)
     host = Host("/etc/postfix", _host.run, systemd_directory=str(tmp_path / "absent"), proc=str(tmp_path / "proc"))
     host.stop(host.active_unit())
     assert calls == ["postfix -c /etc/postfix stop"] and host.enabled() is None
+
+
+@pytest.mark.parametrize(("locked", "pid", "runs"), [(0, None, False), (1, None, True), (1, "alive", True), (1, "ended", False)])
+def test_a_master_that_only_says_it_runs_because_it_can_not_start_does_not(tmp_path: Path, locked: int, pid: t.Optional[str], runs: bool) -> None:
+    """As with a main.cf that it can not read: "master -t" ends with 1 then, too, and without a word."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    host, _calls = make_host(tmp_path, directory=str(tmp_path))
+    (tmp_path / "main.cf").touch()
+    file = tmp_path / "spool/pid/master.pid"
+    file.unlink()
+    if pid is not None:
+        file.write_text(f"{ended.pid if pid == 'ended' else os.getpid()}\n")
+    run = host.run
+    host.run = lambda argv, stdin: Result(locked, "", "") if "-t" in argv else run(argv, stdin)
+    assert host.running() is runs
 
 
 @pytest.mark.parametrize(("unit", "enabled"), [(ENABLED, True), (DISABLED, False), (NOT_THERE, None)])
@@ -169,3 +187,10 @@ def test_a_pattern_that_postfix_would_ignore_is_a_fault_beside_it() -> None:
     host = Host("/etc/postfix", lambda _argv, _stdin: Result(1, "", TWICE + said))
     with pytest.raises(PostfixError, match="^Postfix does not accept table x: regexp map .*Unmatched [^;]*$"):
         host.check_patterns("/stage", "/etc/postfix/outpost_smtp/1/x")
+
+
+@pytest.mark.parametrize(("rc", "said"), [(1, "open a.lmdb: No space left"), (-9, "postmap was ended by signal 9")])
+def test_a_map_that_is_not_built_is_named_with_the_cause(rc: int, said: str) -> None:
+    host = Host("/etc/postfix", lambda argv, stdin: Result(rc, "", "postmap: fatal: open a.lmdb: No space left\n" if rc > 0 else ""))
+    with pytest.raises(PostfixError, match=f"^Postfix does not build table a as lmdb: {said}$"):
+        host.build_map("/stage", "lmdb", "/1/a")

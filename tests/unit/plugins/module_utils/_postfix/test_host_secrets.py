@@ -62,6 +62,14 @@ def test_what_is_wrong_is_named(password: str, fields: t.Dict[str, t.Any], field
     assert f"secret_sources.sasl[1].{field}: " in caught.value.message and CANARY not in caught.value.message
 
 
+def test_a_secret_may_be_called_by_the_name_that_its_owner_knows(tmp_path: Path) -> None:
+    """The role's user has given a field of a relay."""
+    (tmp_path / "password").write_text("")
+    for given in ({"file": str(tmp_path / "password")}, {"credential": "no-such"}):
+        with pytest.raises(PostfixError, match=r"^relays\[0\]\.password: "):
+            with_host_secrets({}, {"sasl": [source(**given, name="relays[0].password")]})
+
+
 @pytest.mark.parametrize("entries", ["text", {"key": "x"}, ["text"], [None]])
 def test_what_is_no_list_of_entries_is_refused(entries: t.Any) -> None:
     with pytest.raises(PostfixError, match=r"secret_sources.*sasl.* must be "):

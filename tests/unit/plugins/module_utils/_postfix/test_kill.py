@@ -16,7 +16,10 @@ from ansible_collections.outpost.smtp.plugins.module_utils._postfix.configtext i
     parameter_value,
     references,
 )
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.directory import OwnDirectory
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.errors import PostfixError
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.host import Result
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.lint.finding import Finding
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.transaction import Conduct
 
 #: Every call by which the package changes what is in the file system.
@@ -117,12 +120,20 @@ def test_killed_at_every_step(
     assert step > 20  # the counting works
 
 
-@pytest.mark.parametrize("scenario", ["first", "other host", "renamed", "exclusive"])
+@pytest.mark.parametrize(
+    ("scenario", "before"),
+    [*((name, "usual") for name in ("first", "other host", "renamed", "exclusive")), ("first", "no main.cf"), ("first", "no last newline")],
+)
 def test_what_a_killed_run_did_can_be_taken_back(
-    postfix: t.Any, relay_options: Options, scenario: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: t.Any
+    postfix: t.Any, relay_options: Options, scenario: str, before: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: t.Any
 ) -> None:
     """It remembers what is ours and what stood there before, whichever side of the switch it got to."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    if before == "no main.cf":
+        postfix.main.unlink()
+    elif before == "no last newline":
+        for file in (postfix.main, postfix.master):
+            file.write_text(file.read_text().rstrip("\n"))
     old, new = ({} if change is None else relay_options(**change) for change in SCENARIOS[scenario])
     new["parameters"] += "myhostname = ours.example.org\n"
     new["services"] += "relay unix - - n - - smtp\n"
@@ -270,3 +281,38 @@ def test_a_restart_that_a_killed_run_owed_is_made_up_for(
             owed += 1
             assert "stop" in postfix.told(), step
     assert owed > 1
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_what_a_killed_run_owed_outlives_a_run_that_is_refused(postfix: t.Any, relay_options: Options, keep: bool) -> None:
+    """The refused one has changed nothing, so Postfix has still to be told, and what worked before both can be gone back to."""
+    postfix.start()
+    postfix.configure(**relay_options())
+    keeping = {"conduct": Conduct(keep_previous=True), **relay_options(password="other")}
+    real = postfix.run
+    postfix.run = lambda argv, stdin: os._exit(9) if argv[-1] == "reload" else real(argv, stdin)
+    assert run_killed(postfix, 0, {**keeping, "conduct": Conduct(keep_previous=keep)})
+    postfix.run = real
+    assert "/2/" in postfix.main.read_text() and "/2/" not in postfix.loaded.read_text()
+    postfix.findings = [Finding("lint_made_up", "error", "main.cf", "f", "w", "r", frozenset(["default_transport"]))]
+    with pytest.raises(PostfixError, match="nothing was changed"):
+        postfix.configure(**relay_options(host="third.example.net"))
+    assert_works(postfix, {transport_of(relay_options())})
+    postfix.findings = []
+    result = postfix.configure(**keeping)
+    assert result["changed"] and result["reloaded"] and "/2/" in postfix.loaded.read_text()
+    postfix.configure(revert=True)
+    assert "me:se cret" in (postfix.own / "1" / "sasl_passwd").read_text() and not (postfix.own / "2").exists()
+
+
+def test_what_a_run_has_removed_before_it_was_killed_is_not_what_is_gone_back_to(
+    postfix: t.Any, relay_options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    postfix.configure(**relay_options())
+    with monkeypatch.context() as patch:
+        patch.setattr(OwnDirectory, "end_journal", lambda _own: os._exit(9))
+        assert run_killed(postfix, 0, relay_options(password="second"))
+    assert (postfix.own / "journal.json").exists() and not (postfix.own / "1").exists()
+    postfix.configure(conduct=Conduct(keep_previous=True), **relay_options(password="third"))
+    postfix.configure(revert=True)
+    assert "me:second" in (postfix.own / "2" / "sasl_passwd").read_text()

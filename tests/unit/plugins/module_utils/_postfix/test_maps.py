@@ -47,6 +47,17 @@ def test_a_table_that_always_fails_is_not_asked():
     assert instance.calls == []
 
 
+@pytest.mark.parametrize("word", ["CANARY", "alerts@example.net:CANARY", "proxy:CANARY", "/etc/postfix/sasl_passwd"])
+def test_what_is_no_table_is_no_argument(word: str):
+    """It may be a password that was written where the table should be."""
+    instance = Instance(tables=TABLES)
+    with pytest.raises(MapError) as caught:
+        instance.maps().find(word, ["first"])
+    assert str(caught.value) == "...: it has no type of table before it, such as hash:"
+    assert instance.maps().entries(word) == {}
+    assert instance.calls == []
+
+
 def test_keys_go_in_by_standard_input_and_once():
     instance = Instance(tables=TABLES)
     maps = instance.maps()

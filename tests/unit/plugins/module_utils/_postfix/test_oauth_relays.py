@@ -31,21 +31,29 @@ PLAIN = {"name": "plain", "host": "mail.example.org", "username": "x@example.org
 def test_postfix_sees_a_relay_on_the_loopback_without_tls_and_login() -> None:
     seen = behind_proxy(relays(entry("one", ca_file="/etc/ca.pem", senders=["@example.net"], concurrency_limit=3), PLAIN), "relays")
     first, second = seen
-    assert (first["host"], first["port"], first["tls"], first["family"]) == ("127.0.0.1", 10465, "none", "ipv4")
+    assert (first["host"], first["port"], first["tls"], first["family"]) == ("127.0.0.1", 288, "none", "ipv4")
     assert (first["name"], first["senders"], first["concurrency_limit"]) == ("one", ["@example.net"], 3)
     assert not any(first[field] for field in ("username", "password", "oauth", "ca_file", "server_name"))
     assert second == relays(PLAIN)[0]
 
 
 def test_each_relay_has_a_port_of_its_own() -> None:
-    given = relays(entry("one"), PLAIN, entry("two"), entry("three", oauth={**OAUTH, "local_port": 2000}))
-    assert {proxy.name: proxy.local_port for proxy in proxies(given, "relays")} == {"one": 10465, "two": 10466, "three": 2000}
+    given = relays(entry("one"), PLAIN, entry("two"), entry("three", oauth={**OAUTH, "local_port": 730}))
+    assert {proxy.name: proxy.local_port for proxy in proxies(given, "relays")} == {"one": 288, "two": 289, "three": 730}
 
 
 def test_a_port_leads_to_one_relay() -> None:
-    given = relays(entry("one"), entry("two", oauth={**OAUTH, "local_port": 10465}))
-    with pytest.raises(RelayError, match=r"relays\[1\] \(two\)\.oauth\.local_port: 10465 leads to relay one already"):
+    given = relays(entry("one"), entry("two", oauth={**OAUTH, "local_port": 288}))
+    with pytest.raises(RelayError, match=r"relays\[1\] \(two\)\.oauth\.local_port: 288 leads to relay one already"):
         proxies(given, "relays")
+
+
+def test_a_port_is_one_that_only_root_can_take() -> None:
+    """Whoever else had it while the proxy does not run would receive the mail."""
+    for port in (1024, 10465):
+        with pytest.raises(RelayError, match=r"relays\[0\] \(one\)\.oauth\.local_port: must be below 1024"):
+            proxies(relays(entry("one", oauth={**OAUTH, "local_port": port})), "relays")
+    assert proxies(relays(entry("one", oauth={**OAUTH, "local_port": 1023})), "relays")[0].local_port == 1023
 
 
 def test_the_proxy_gets_what_the_relay_says() -> None:
@@ -61,7 +69,7 @@ def test_the_proxy_gets_what_the_relay_says() -> None:
         "server_name": "mx.example.net",
         "minimum_tls": "1.3",
         "username": "alerts@example.net",
-        "local_port": 10465,
+        "local_port": 288,
         "token_endpoint": "https://login.example.net/token",
         "client_id": "app",
         "client_secret": "s",
@@ -82,7 +90,7 @@ def test_a_password_beside_it_stays_as_it_is() -> None:
     """No plug-in for XOAUTH2 is asked for, and the other relay's mechanisms do not include it."""
     made = transports(relays(entry("one"), PLAIN), "relays")
     one, plain = made["transports"]
-    assert (one["nexthop"], one["sasl"], one["security_level"], one["table"]) == ("[127.0.0.1]:10465", "no", "none", None)
+    assert (one["nexthop"], one["sasl"], one["security_level"], one["table"]) == ("[127.0.0.1]:288", "no", "none", None)
     assert plain["sasl"] == "yes" and plain["security_level"] == "secure" and "!xoauth2" in plain["mechanisms"]
     assert made["sasl_mechanisms"] == ["plain", "login"]
     assert "CANARY-refresh" not in str(made)

@@ -111,3 +111,9 @@ def test_a_refusal_names_the_first_diagnosis() -> None:
     assert preflight.refusal([]) == "" and preflight.refusal([good]) == ""
     assert preflight.refusal([bad]) == "S. R. [a]"
     assert preflight.refusal([good, bad, bad]) == "2 of 3 logins failed, first: S. R. [a]"
+
+
+def test_no_program_is_started_when_the_time_is_over(tested: Logins, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "effective", types.SimpleNamespace(relays=lambda _directory, _deadline, run: run(["postconf"], "")))
+    with pytest.raises(PostfixError, match="preflight_timeout: postconf was not started"):
+        preflight.log_in(STAGE, ["outpost_a"], 0, lambda argv, stdin: pytest.fail("it was started"))

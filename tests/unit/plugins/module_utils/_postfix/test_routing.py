@@ -95,6 +95,15 @@ def test_envelope_senders_are_rewritten_before():
     assert router("").default_sender() == "root@host.example.org"
 
 
+def test_a_local_name_stands_for_its_user_at_myorigin():
+    """canonical(5): "user" is for user@site where site is $myorigin, whether or not this host delivers for it."""
+    main = "sender_dependent_default_transport_maps = hash:/x\nmyorigin = host.example\n"
+    instance = Instance(main, tables={"hash:/x": {"root": "out:", "<>": "no:"}})
+    found = Router(instance.settings(), instance.maps())
+    assert found.senders() == ["root@host.example"]
+    assert [found.way(sender).transport for sender in ("root@host.example", "root@other.example")] == ["out", "smtp"]
+
+
 def test_who_has_a_way_of_its_own():
     main = "sender_dependent_relayhost_maps = hash:/senders\nsender_dependent_default_transport_maps = regexp:/r\ntransport_maps = hash:/t\n"
     found = router(main, {"example.net": "x:", ".example.com": "x:", "a@b.example": "x:", "*": "x:"})

@@ -45,6 +45,14 @@ def test_only_what_the_installation_needs_stays_in_force() -> None:
     assert text.startswith("# A comment stays a comment\n") and text.endswith(f"{PREFIX}biff = yes")
 
 
+def test_a_postfix_that_was_built_for_other_places_still_finds_its_own_files() -> None:
+    """Parameters without which its programs do not start, or start as somebody else or in the wrong instance (postfix-install(1))."""
+    names = ["command", "config", "daemon", "data", "meta", "queue", "shlib"]
+    text = "".join(f"{name}_directory = /srv/{name}\n" for name in names)
+    text += "mail_owner = mta\nsetgid_group = drop\nmulti_instance_name = out\nmulti_instance_enable = yes\nmaillog_file = /var/log/mta\n"
+    assert aside(text) == text
+
+
 def test_it_comes_back_byte_for_byte() -> None:
     assert restored(aside(TRICKY)) == TRICKY
 

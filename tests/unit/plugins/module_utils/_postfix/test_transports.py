@@ -56,7 +56,9 @@ def test_postfix_knows_no_hyphen_in_names_of_parameters() -> None:
 
 def test_auto_allows_any_mechanism_that_uses_a_password() -> None:
     assert one(mechanism="login", **LOGIN)["mechanisms"] == "login"
-    assert "!xoauth2" in one()["mechanisms"] and one()["mechanisms"].endswith("static:all")
+    *kept_out, others = one()["mechanisms"].split(", ")
+    # Each of these takes the password for something else, or none at all (smtp_sasl_mechanism_filter).
+    assert set(kept_out) >= {"!xoauth2", "!oauthbearer", "!gssapi", "!gss-spnego", "!external"} and others == "static:all"
 
 
 def test_the_mechanisms_that_are_needed_are_named_once() -> None:
@@ -118,8 +120,8 @@ def test_a_secret_on_the_host_is_a_line_that_the_host_adds() -> None:
     assert found["secret_tables"] == {"sasl_a": "two.example u2:p2\n"}
     assert found["secret_sources"] == {
         "sasl_a": [
-            {"key": "one.example", "username": "u1", "file": "/etc/secret"},
-            {"key": "three.example", "username": "u3", "credential": "smtp"},
+            {"key": "one.example", "username": "u1", "file": "/etc/secret", "name": "v[0] (a).password_file"},
+            {"key": "three.example", "username": "u3", "credential": "smtp", "name": "v[2] (c).password_credential"},
         ]
     }
 
@@ -133,6 +135,7 @@ def test_a_ca_file_vouches_for_its_own_relay_only() -> None:
     )
     assert found["ca_files"] == ["/one.pem", "/two.pem"]
     assert [transport["ca"] for transport in found["transports"]] == ["@ca_bundle_1@", "@ca_bundle@", "@ca_bundle_2@", "@ca_bundle_1@"]
+    assert routes({"host": "a.example", "port": 25, "tls": "none", "ca_file": "/one.pem"})["ca_files"] == [], "no file to read without TLS"
 
 
 # -- failover --------------------------------------------------------------------------------------------------------------
@@ -161,7 +164,9 @@ def test_relays_that_agree_are_one_transport_with_a_list_of_next_hops() -> None:
         {"fingerprints": [FINGERPRINT]},
         {"client_certificate": "/c.pem"},
         {"family": "ipv4"},
+        {"concurrency_limit": 1},
         {"rate_delay": 1},
+        {"recipient_limit": 1},
         {"host": "b.example", "port": None, "tls": "implicit", "srv": True},
     ],
 )
@@ -175,13 +180,31 @@ def test_a_relay_that_differs_is_a_transport_of_its_own_behind_the_first(second:
     assert failover["destination"] == f"outpost_b:{both['outpost_b']['nexthop']}"
 
 
+def test_two_keys_for_one_certificate_are_two_transports() -> None:
+    both = ({"name": name, "host": f"{name}.example", "client_certificate": "/c.pem", "client_key": f"/{name}.pem"} for name in "ab")
+    assert [transport["client_key"] for transport in routes(*both)["transports"]] == ["/a.pem", "/b.pem"]
+
+
 def test_the_way_to_the_next_transport_begins_with_tls_where_its_client_does() -> None:
     def policies(*ports: int) -> t.List[t.Tuple[str, str, str]]:
         found = routes(*({"name": f"r{port}", "host": f"{port}.example", "port": port} for port in ports))
-        return [(one["nexthop"], one["wrappermode"], one["policy"].split()[0]) for one in found["failovers"]]
+        return [(one["nexthop"], one["wrappermode"], one["security_level"], one["policy"].split()[0]) for one in found["failovers"]]
 
-    assert policies(465, 587) == [("[127.87.0.1]:325", "yes", "encrypt")]
-    assert policies(587, 465) == [("[127.87.0.1]:325", "no", "none")]
+    assert policies(465, 587) == [("[127.87.0.1]:325", "yes", "encrypt", "encrypt")]
+    assert policies(587, 465) == [("[127.87.0.1]:325", "no", "none", "none")]
+
+
+def test_a_client_with_tls_and_one_without_need_a_way_each_to_the_same_transport() -> None:
+    found = routes(
+        {"name": "a", "host": "a.example", "port": 465, "senders": ["x"]},
+        {"name": "b", "host": "b.example", "port": 587, "senders": ["y"]},
+        {"name": "c", "host": "c.example", "port": 25, "tls": "none", "senders": ["x", "y"]},
+        {"name": "all", "host": "e.example"},
+    )
+    assert [(one["listen"], one["wrappermode"], one["destination"]) for one in found["failovers"]] == [
+        ("127.87.0.1:325", "yes", "outpost_c:[c.example]:25"),
+        ("127.87.0.1:326", "no", "outpost_c:[c.example]:25"),
+    ]
 
 
 def test_a_chain_of_three_has_two_ways_between() -> None:
@@ -223,6 +246,16 @@ def test_a_number_for_a_second_transport_is_not_the_name_of_another_relay() -> N
     )
     assert sorted(by_service(found)) == ["outpost_all", "outpost_b", "outpost_b_2", "outpost_b_3"]
     assert by_service(found)["outpost_b_2"]["relays"] == ["b-2"]
+    found = routes(
+        {"name": "all", "host": "a.example"},
+        {"name": "b", "host": "b.example", "senders": ["x@b.example", "root"]},
+        {"name": "c", "host": "c.example", "senders": ["root"]},
+        {"name": "b-2", "host": "d.example", "senders": ["y@b.example"]},
+    )
+    assert {name: transport["relays"] for name, transport in by_service(found).items() if name.startswith("outpost_b_")} == {
+        "outpost_b_2": ["b-2"],
+        "outpost_b_3": ["b", "c"],
+    }
 
 
 def test_without_a_relay_for_everybody_the_others_mail_would_take_a_way_without_login() -> None:
@@ -236,6 +269,7 @@ def test_one_account_at_one_server_is_no_failover_for_itself() -> None:
     assert field == "v[1] (b).host" and "'a'" in reason
     routes({"name": "a", **twice}, {"name": "b", **twice, "username": "other"})
     routes({"name": "a", **twice}, {"name": "b", **twice, "senders": ["root"]})
+    routes({"name": "a", **twice, "family": "ipv6"}, {"name": "b", **twice, "family": "ipv4"})
 
 
 def test_limits_go_through() -> None:

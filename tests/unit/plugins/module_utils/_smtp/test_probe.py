@@ -271,6 +271,24 @@ def test_a_password_among_the_mechanisms_is_masked(bench: Bench, certificates: C
     assert PASSWORD.upper() not in json.dumps(result, ensure_ascii=False)
 
 
+@pytest.mark.parametrize("password", ["e", "A", "P", "T", ".", "1", "=", "-", "login"])
+def test_a_password_that_is_part_of_everything_changes_no_fact(bench: Bench, certificates: Certificates, password: str) -> None:
+    """What the login comes to, and what Postfix would do, is concluded from these."""
+    server = conversation(tls="starttls", context=certificates.good(), offer=["STARTTLS"], offer_tls=["AUTH PLAIN LOGIN PASSWORT", "AUTH=PLAIN"])
+    for host in ("127.0.0.1", "localhost"):
+        result = bench.test(server, "starttls", host=host, password=password)
+        assert result["capabilities"]["before_tls"] == ["STARTTLS"]
+        assert result["capabilities"]["after_tls"][0].startswith("AUTH PLAIN LOGIN ") and result["capabilities"]["after_tls"][1] == "AUTH=PLAIN"
+        assert result["auth"]["offered"][:2] == ["PLAIN", "LOGIN"]
+        assert host in result["tls"]["names"]
+
+
+def test_where_a_word_is_masked_nothing_but_known_words_are_shown(bench: Bench, certificates: Certificates) -> None:
+    server = conversation(tls="implicit", context=certificates.good(), offer_tls=["AUTH PLAIN XeX X-OTHER", "X-NAME e"])
+    result = bench.test(server, password="e")
+    assert result["capabilities"]["after_tls"] == ["AUTH PLAIN ******** ********", "X-NAM******** ********"]
+
+
 def test_one_relay_does_not_tell_the_password_of_another(relay: MakeRelay, certificates: Certificates) -> None:
     blob = base64.b64encode(f"\0{USERNAME}\0{PASSWORD}".encode()).decode()
     handler = conversation(tls="implicit", context=certificates.good(), replies={"AUTH": f"535 5.7.8 not {blob}"})

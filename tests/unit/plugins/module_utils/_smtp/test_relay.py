@@ -72,6 +72,7 @@ def test_a_delay_is_a_time_as_postfix_writes_it(given):
         *(("rate_delay", value) for value in (0, -1, "0s", "1 s", "1w", "2d", "1.5", "", True, "1s\n", 86401)),
         *((limit, value) for limit in ("concurrency_limit", "recipient_limit") for value in (0, -1, 1001, "a", "1\n", 1.0, True, [], "٣")),
         *(("senders", value) for value in ([], "root", [""], ["a b"], ["@"], ["a@b@c"], ["a@b..c"], ["a\nb"])),
+        *(("senders", value) for value in (["*"], ["*@example.com"])),
         *(("senders", value) for value in (["$x"], ["#a"], ["a:b"], [1], ["a", "A"])),
         ("senders", ["x@" + "a" * 254]),
         ("family", "inet"),
@@ -154,6 +155,7 @@ def test_names_that_are_one_to_postfix_are_refused():
         ("SMTP.Example.net.", "smtp.example.net"),
         ("192.0.2.10", "192.0.2.10"),
         ("2001:db8:0::1", "2001:db8::1"),
+        ("::ffff:192.0.2.10", "192.0.2.10"),
         ("relay_1.internal", "relay_1.internal"),
     ],
 )
@@ -167,7 +169,7 @@ def test_hosts_that_are_taken(host, expected):
         None, "", " ", 7, True, ["smtp.example.net"],
         "smtp example.net", "[smtp.example.net]", "smtp.example.net:587", "smtp..example.net", "-smtp.example.net", "bücher.example",
         "a" * 64 + ".example.net", ".".join(["a" * 60] * 5), "smtp.example.net\n", "smtp\0", "smtp.example.net\n[evil.example]:587 a:b",
-        "192.0.2.256", "1.2.3", "fe80::1%eth0", "inet:smtp.example.net", "$myhostname", "smtp.example.net,evil.example",
+        "192.0.2.256", "1.2.3", "2001:db8::", "::", "fe80::1%eth0", "inet:smtp.example.net", "$myhostname", "smtp.example.net,evil.example",
     ],
 )  # fmt: skip
 def test_hosts_that_are_refused(host):
@@ -215,7 +217,7 @@ def test_a_colon_in_the_user_name_is_refused_but_not_in_the_password():
     assert one(username="a", password="x:y")["password"] == "x:y"
 
 
-@pytest.mark.parametrize("path", ["ca.pem", "", "/etc/ssl/a b.pem", "/etc/ssl/a,b.pem", "/etc/$x", "/etc/\nx", "/etc/../x", 1])
+@pytest.mark.parametrize("path", ["ca.pem", "", "/ssl/a b.pem", "/ssl/a,b.pem", "/etc/$x", "/etc/\nx", "/etc/../x", "/etc/..", "/etc/@sasl_a@", 1])
 def test_a_ca_file_that_main_cf_could_not_name_is_refused(path):
     assert refused({"host": "smtp.example.net", "ca_file": path}).field.endswith(".ca_file")
 

@@ -159,9 +159,13 @@ def test_an_encrypted_credential_is_decrypted_under_its_name_and_never_passed_as
         ("exit 3", "exit code 3"),
         (f"printf '{CANARY}\\n\\n'", "line break"),
         ("", "is empty"),
+        ("printf %065537d 0", "longer than 65536 octets"),
+        ("exec /usr/bin/env PATH=/usr/bin:/bin sleep 60", "within 0 seconds"),
     ],
 )
-def test_a_credential_that_is_not_decrypted_is_named(store: Path, script: str, reason: str) -> None:
+def test_a_credential_that_is_not_decrypted_is_named(store: Path, monkeypatch: pytest.MonkeyPatch, script: str, reason: str) -> None:
+    if "sleep" in script:
+        monkeypatch.setattr(secret_sources, "_DECRYPT_TIMEOUT", 0.3)
     path = private(store / "run.encrypted" / "smtp", b"sealed")
     systemd_creds(store, script)
     said = refused(lambda: read_credential("smtp", FIELD))

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp import dns, srv
@@ -42,4 +44,4 @@ def test_a_domain_without_the_service_is_told_by_its_record(records, answer):
     records["submission", "example.com"] = answer
     with pytest.raises(SmtpError, match=r"_submission\._tcp\.example\.com") as caught:
         led()
-    assert caught.value.stage == "resolve"
+    assert caught.value.stage == "resolve" and caught.value.errno == socket.EAI_NONAME, "asking again would not help"
