@@ -325,7 +325,8 @@ options:
   run_as:
     description:
       - User whose identity is taken on for good before the first connection, such as C(postfix), so that firewall rules and policies for the
-        mail server's user apply to the test. Files (CA, client certificate) are read as this user, too. Needs root.
+        mail server's user apply to the test. A CA file is read as this user, too; the client's certificate and key are read before, as Postfix
+        does it. Needs root.
       - Where a rule of the host's own firewall stops this user, the test takes up to 15 seconds longer than O(timeout), to name it.
     type: str
     version_added: "0.2.0"

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from system_lab import RELEASES, ROOT, Lab, run_playbook
 
-CA, CLIENT = "/usr/local/share/rig-ca.pem", "/etc/ssl/client.pem"
+CA, CLIENT = "/usr/local/share/rig-ca.pem", "/root/client.pem"
 PATIENCE = 30.0
 """Seconds; mail needs less than one."""
 
@@ -166,7 +166,7 @@ def site(trio, tmp_path_factory):
     with ThreadPoolExecutor(len(RELEASES)) as pool:
         list(pool.map(trio.fresh_postfix, RELEASES))
     site.on_all(f"printf %s '{ADMINISTRATORS}' >/etc/postfix/main.cf")
-    site.on_all(f"cd /root; openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=client.test -keyout key -out crt; cat key crt >{CLIENT}")
+    site.on_all(f"cd /root; umask 077; openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=client.test -keyout key -out crt; cat key crt >{CLIENT}")
     trio.shell("postconf -e smtpd_tls_ask_ccert=yes && postfix reload", "provider")
     site.configure()
     again = site.configure()

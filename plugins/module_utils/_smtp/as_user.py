@@ -13,9 +13,12 @@ from ansible_collections.outpost.smtp.plugins.module_utils._smtp import run_as
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.deadline import Deadline
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.endpoint import Endpoint
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.probe import probe_all
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import client_certificate
 
 GRACE = 5.0
 """Seconds that a test in another process may take longer; also what is spent on trying again where a rule is in the way."""
+
+_OF_ROOT = ("client_certificate", "client_key")
 
 Result = t.Dict[str, t.Any]
 ExplainFor = t.Callable[[t.Sequence[str], int, int], t.List[str]]
@@ -30,13 +33,22 @@ def probe_all_as(
     investigate: bool = True,
     explain: ExplainFor | None = None,
 ) -> list[Result]:
-    """As probe_all(), by *user*. *explain* is asked by this process. Raises :class:`run_as.RunAsError`."""
+    """As probe_all(), by *user*. *explain* is asked by this process. Raises :class:`run_as.RunAsError`.
+
+    The client's certificate and key are read by this process, as smtp(8) does it before it gives up root's rights.
+    """
     results = _call(user, timeout + GRACE, targets, timeout, ehlo_name, investigate)
     return _with_rules(user, targets, results, min(timeout, GRACE), ehlo_name, explain) if explain else results
 
 
-def _call(user: str, limit: float, *arguments: t.Any) -> list[Result]:
-    return t.cast("list[Result]", run_as.call(user, lambda: probe_all(*arguments), limit))
+def _call(user: str, limit: float, targets: t.Sequence[Endpoint], *arguments: t.Any) -> list[Result]:
+    files = client_certificate.read_now(target[field] for target in targets for field in _OF_ROOT if target[field])
+
+    def probe() -> list[Result]:
+        client_certificate.keep(files)  # in the process that ends with the test
+        return probe_all(targets, *arguments)
+
+    return t.cast("list[Result]", run_as.call(user, probe, limit))
 
 
 def _with_rules(

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
 import stat
@@ -14,6 +15,21 @@ import typing as t
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
 
 _MAX_FILE = 1 << 20
+_kept: dict[str, bytes] = {}
+
+
+def read_now(paths: t.Iterable[str]) -> dict[str, bytes]:
+    """What is in those of the files *paths* that can be read; what is wrong with the others, load() will say."""
+    found = {}
+    for path in paths:
+        with contextlib.suppress(SmtpError):
+            found[path] = _read(path)
+    return found
+
+
+def keep(files: t.Mapping[str, bytes]) -> None:
+    """Let load() take these contents, by path, in a process that may be unable to read the files."""
+    _kept.update(files)
 
 
 def load(context: ssl.SSLContext, certificate: str, key: str | None) -> None:
@@ -27,7 +43,8 @@ def load(context: ssl.SSLContext, certificate: str, key: str | None) -> None:
     if b"PRIVATE KEY-----" not in _read(key):
         raise _error(key, "holds no private key in PEM form")
     try:
-        context.load_cert_chain(certificate, key, password=_no_password)
+        with _readable(certificate) as certificate_file, _readable(key) as key_file:
+            context.load_cert_chain(certificate_file, key_file, password=_no_password)
     except _Encrypted:
         raise _error(key, "holds an encrypted private key, which can not be used here") from None
     except ssl.SSLError as exc:
@@ -46,7 +63,21 @@ def _no_password() -> t.NoReturn:
     raise _Encrypted
 
 
+@contextlib.contextmanager
+def _readable(path: str) -> t.Iterator[str]:
+    """A path that OpenSSL can read; what was kept of a file is given a name that no other process can use."""
+    if path not in _kept:
+        yield path
+        return
+    with os.fdopen(os.memfd_create("client_certificate"), "wb") as memory:
+        memory.write(_kept[path])
+        memory.flush()
+        yield f"/proc/self/fd/{memory.fileno()}"
+
+
 def _read(path: str) -> bytes:
+    if path in _kept:
+        return _kept[path]
     try:
         kind = os.stat(path).st_mode
         if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):

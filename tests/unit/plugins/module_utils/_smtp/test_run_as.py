@@ -11,6 +11,7 @@ import select
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,7 @@ import pytest
 from hostile import descriptors
 from smtp_server import PASSWORD, USERNAME, Certificates, Peer, Server, conversation
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp import probe, run_as
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp import as_user, probe, run_as
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.run_as import RunAsError
 
 UID, GROUPS = 64321, [64322, 64323]
@@ -315,6 +316,28 @@ def test_the_probe_sees_what_the_user_sees(
 
     assert (result["diagnosis"] or {"code": None})["code"] == code, result["diagnosis"]
     assert result["ok"] is (code is None) and server.auth_attempts == (1 if code is None else 0)
+
+
+def test_the_clients_key_may_be_of_root_alone(
+    relay: t.Callable[..., t.Dict[str, t.Any]], certificates: Certificates, public: Path
+) -> None:
+    """As for smtp(8), which reads it while it still has root's rights."""
+    own = public / "client.pem"
+    shutil.copyfile(certificates.client(), str(own))
+    own.chmod(0o600)
+    context = certificates.good()
+    context.load_verify_locations(certificates.ca_file)
+    context.verify_mode = ssl.CERT_REQUIRED
+    ca_file = shutil.copy(certificates.ca_file, str(public))
+    os.chmod(ca_file, 0o644)
+    with Server(conversation(tls="implicit", context=context)) as server:
+        login = {"username": USERNAME, "password": PASSWORD, "ca_file": ca_file}
+        entries = [relay(server.port, **login, client_certificate=str(own)), relay(server.port, **login, name="none")]
+        entries.append(relay(server.port, **login, name="missing", client_certificate=str(public / "missing.pem")))
+        shown, nothing, missing = as_user.probe_all_as("mta", entries, 5, "client.example.org", investigate=False)
+
+    assert shown["ok"] and not nothing["ok"], shown["diagnosis"]
+    assert missing["diagnosis"]["code"] == "cfg_client_certificate" and "No such file" in missing["diagnosis"]["summary"]
 
 
 class _NoImports:
