@@ -33,7 +33,7 @@ if ! [ -e /root/pristine.tar ]; then
     DEBIAN_FRONTEND=noninteractive apt-get install -qq -y postfix libsasl2-modules ca-certificates >/dev/null 2>&1
     tar -C /etc -cf /root/pristine.tar postfix
 fi
-systemctl stop postfix
+systemctl stop postfix 'postfix@*'
 pkill -KILL -x master || :
 rm -rf /etc/postfix
 for queue in incoming active deferred defer bounce maildrop hold corrupt; do

@@ -158,7 +158,8 @@ def test_half_installed(faults):
     faults.lab.shell(f"{STOP}{purge}; deluser --quiet postfix || :; dpkg --unpack /var/cache/apt/archives/postfix_3*.deb >/dev/null", HOST)
     relay = faults.relay()
     faults.run(HOST, relay)  # may fail or not; what matters is that it can be gone on with
-    faults.lab.shell("DEBIAN_FRONTEND=noninteractive dpkg --configure -a >/dev/null 2>&1", HOST)
+    # The package's own main.cf refers to this file, which only its installation by hand makes.
+    faults.lab.shell("hostname --fqdn >/etc/mailname; DEBIAN_FRONTEND=noninteractive dpkg --configure -a >/dev/null 2>&1", HOST)
     faults.set_up(HOST, relay)
     faults.lab.shell(RESTART, HOST)
     faults.heals(HOST, relay)
