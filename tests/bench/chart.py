@@ -24,7 +24,7 @@ def line_chart(title: str, x_title: str, y_title: str, xs: t.Sequence[float], se
     def y(value: float) -> float:
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * value / top
 
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}"><style>{_STYLE}</style>']
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}"><!-- SPDX-License-Identifier: GPL-3.0-or-later --><style>{_STYLE}</style>']
     parts.append('<rect width="100%" height="100%" fill="#fff"/>')
     parts.append(f'<text x="{LEFT}" y="22" font-weight="bold">{escape(title)}</text>')
     for step in range(5):
