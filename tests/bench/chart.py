@@ -9,6 +9,7 @@ from html import escape
 WIDTH, HEIGHT = 640, 340
 LEFT, RIGHT, TOP, BOTTOM = 60, 150, 40, 50  # margins
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c")
+_LICENCE = "<!-- SPDX-License-Identifier: GPL-3.0-or-later -->"
 _STYLE = "text { font: 13px sans-serif; fill: #333 } .grid { stroke: #ddd } .axis { stroke: #333 } path { fill: none; stroke-width: 2 }"
 
 Series = t.Mapping[str, t.Sequence[float]]
@@ -24,7 +25,7 @@ def line_chart(title: str, x_title: str, y_title: str, xs: t.Sequence[float], se
     def y(value: float) -> float:
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * value / top
 
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}"><!-- SPDX-License-Identifier: GPL-3.0-or-later --><style>{_STYLE}</style>']
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}">{_LICENCE}<style>{_STYLE}</style>']
     parts.append('<rect width="100%" height="100%" fill="#fff"/>')
     parts.append(f'<text x="{LEFT}" y="22" font-weight="bold">{escape(title)}</text>')
     for step in range(5):
