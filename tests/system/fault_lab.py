@@ -99,7 +99,7 @@ class Faults:
     def queue_up(self, host: str, number: int = 5) -> None:
         """Begin with messages that were to be sent later, before any of our runs."""
         self.begin(host, f"{OLD_MAIN}default_transport = retry:later\n")
-        for _ in range(number):
+        for _number in range(number):
             self.mail(host, daemon=False)
         self.lab.shell(f"until [ $(find /var/spool/postfix/deferred -type f | wc -l) = {number} ]; do sleep 0.1; done", host)
         self.lab.shell("cat > /etc/postfix/main.cf; postfix reload", host, input=OLD_MAIN)

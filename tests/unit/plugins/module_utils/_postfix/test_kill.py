@@ -290,7 +290,13 @@ def test_what_a_killed_run_owed_outlives_a_run_that_is_refused(postfix: t.Any, r
     postfix.configure(**relay_options())
     keeping = {"conduct": Conduct(keep_previous=True), **relay_options(password="other")}
     real = postfix.run
-    postfix.run = lambda argv, stdin: os._exit(9) if argv[-1] == "reload" else real(argv, stdin)
+
+    def killed_at_the_reload(argv: t.Sequence[str], stdin: str) -> t.Any:
+        if argv[-1] == "reload":
+            os._exit(9)
+        return real(argv, stdin)
+
+    postfix.run = killed_at_the_reload
     assert run_killed(postfix, 0, {**keeping, "conduct": Conduct(keep_previous=keep)})
     postfix.run = real
     assert "/2/" in postfix.main.read_text() and "/2/" not in postfix.loaded.read_text()
