@@ -123,6 +123,15 @@ def test_reload_fails(faults):
     faults.heals(HOST, new)
 
 
+def test_postfix_was_restarted_too_often(faults):
+    """systemd then starts it no more for a while, and a restart by us would leave it stopped."""
+    old, new = two(faults)
+    faults.lab.shell("systemctl reset-failed postfix@-; for start in 1 2 3 4 5; do systemctl restart postfix@-; done", HOST)
+    restart = {**new, "options": {**new["options"], "parameters": f"{new['options']['parameters']}inet_protocols = ipv4\n"}}
+    assert faults.set_up(HOST, restart)["running"]
+    faults.heals(HOST, old)
+
+
 def test_postfix_is_stopped(faults):
     old, new = two(faults)
     faults.lab.shell(STOP, HOST)

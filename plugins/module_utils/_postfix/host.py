@@ -274,8 +274,21 @@ class Host:
         self._change(["postfix", "-c", self.config_directory, "check"], "pass its own check")
 
     def start(self, unit: t.Optional[str]) -> None:
-        """Start Postfix that has ended by itself; ``unit`` held it before, and systemd may not have noticed yet."""
-        self._change(["systemctl", "restart", unit] if unit is not None else ["postfix", "-c", self.config_directory, "start"], "start")
+        """Start Postfix that has ended by itself; ``unit`` held it before, and systemd may not have noticed yet.
+
+        systemd refuses to start a unit more often than five times in ten seconds (StartLimitBurst=, systemd.unit(5)), for the sake of
+        units that restart themselves; Postfix would then stay down, with the former configuration, too. Ours are counted anew.
+        """
+        if unit is None:
+            self._change(["postfix", "-c", self.config_directory, "start"], "start")
+            return
+        try:
+            self._change(["systemctl", "restart", unit], "start")
+        except PostfixError:
+            if self.run(["systemctl", "show", "-p", "Result", unit], "").out.strip() != "Result=start-limit-hit":
+                raise
+            self._change(["systemctl", "reset-failed", unit], "start")
+            self._change(["systemctl", "restart", unit], "start")
 
     def restart(self, unit: t.Optional[str]) -> None:
         """Stop and start; by systemd if ``unit`` holds it."""

@@ -24,8 +24,10 @@ DEBIAN_13_INSTANCE = "0::/system.slice/system-postfix.slice/postfix@out.service\
 STARTED_BY_HAND = "0::/user.slice/user-0.slice/session-3.scope\n"
 
 
-def make_host(tmp_path: Path, cgroup: str = "", unit: str = ENABLED, directory: str = "/etc/postfix") -> t.Tuple[Host, t.List[str]]:
-    """A host on which master(8) is process 42 in this control group."""
+def make_host(
+    tmp_path: Path, cgroup: str = "", unit: str = ENABLED, directory: str = "/etc/postfix", failing: str = ""
+) -> t.Tuple[Host, t.List[str]]:
+    """A host on which master(8) is process 42 in this control group; the command ``failing`` fails once."""
     calls: t.List[str] = []
     for path, text in (("spool/pid/master.pid", "             42\n"), ("proc/42/cgroup", cgroup)):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +39,7 @@ def make_host(tmp_path: Path, cgroup: str = "", unit: str = ENABLED, directory: 
         if argv[:2] == ["systemctl", "show"]:
             return Result(0, unit, "")
         calls.append(" ".join(argv))
-        return Result(0, "", "")
+        return Result(1, "", "refused\n") if calls[-1] == failing and calls.count(failing) == 1 else Result(0, "", "")
 
     return Host(directory, run, systemd_directory=str(tmp_path), proc=str(tmp_path / "proc")), calls
 
@@ -56,6 +58,18 @@ def test_the_unit_that_holds_the_instance_restarts_and_stops_it(tmp_path: Path, 
     host.restart(host.active_unit())
     host.stop(host.active_unit())
     assert calls == [f"systemctl restart {unit}", f"systemctl stop {unit}"]
+
+
+@pytest.mark.parametrize("result", ["start-limit-hit", "exit-code"])
+def test_only_the_limit_of_starts_is_a_reason_to_start_again(tmp_path: Path, result: str) -> None:
+    host, calls = make_host(tmp_path, DEBIAN_12, f"Result={result}\n", failing="systemctl restart postfix@-.service")
+    if result == "start-limit-hit":
+        host.restart("postfix@-.service")
+        assert calls == ["systemctl restart postfix@-.service", "systemctl reset-failed postfix@-.service", "systemctl restart postfix@-.service"]
+    else:
+        with pytest.raises(PostfixError, match="Postfix did not start: refused"):
+            host.restart("postfix@-.service")
+        assert calls == ["systemctl restart postfix@-.service"]
 
 
 def test_what_was_started_by_hand_is_restarted_by_hand(tmp_path: Path) -> None:
