@@ -36,7 +36,7 @@ TITLES = {
     "first": "role `postfix_relay`, first run, Postfix is installed",
 }
 FRESH = """set -eu
-systemctl stop postfix
+systemctl stop postfix 'postfix@*'
 [ -e /root/pristine.tar ] || tar -C /etc --exclude=main.cf --exclude=outpost_smtp -cf /root/pristine.tar postfix
 rm -rf /etc/postfix
 tar -C /etc -xf /root/pristine.tar

@@ -13,13 +13,13 @@ import jinja2
 from source import Source
 
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix import addresses, request, tables
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.relay_tables import relay_tables
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.transports import transports
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp import relay
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.fields import RelayError
 
 _TEMPLATES = pathlib.Path(__file__).resolve().parents[2] / "roles" / "postfix_relay" / "templates"
 _JINJA = jinja2.Environment(loader=jinja2.FileSystemLoader(_TEMPLATES), trim_blocks=True, keep_trailing_newline=True)
-_TABLES = ("virtual_alias", "sender_canonical", "sender_default", "sender_transport", "tls_policy")
 #: What a credential may hold, but for a blank at its ends, and a colon in a user name.
 _FINE = (
     *("a", "Kettle", "a b", "a\u3000b", "é", "日", "#", "!", ":", "=", ",", "$", "$$", "${x}", "{", "}", "{{ x }}", "{% x %}", "\\"),
@@ -109,7 +109,7 @@ def _request(
     wanted = request.Request(
         parameters=rendered("main.cf.j2"),
         services=rendered("master.cf.j2"),
-        tables={name: rendered(f"{name}.j2") for name in _TABLES},
+        tables=relay_tables(routes, aliases, rules),
         table_types={"sender_default": tables.REGEXP},
         secret_tables=routes["secret_tables"],
         ca_files=routes["ca_files"],

@@ -26,12 +26,14 @@ from ansible_collections.outpost.smtp.plugins.module_utils._postfix.configure im
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.errors import PostfixError
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.host import Host
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.packages import Platform
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix.relay_tables import relay_tables
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.request import Request
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.tables import parse_table
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.transports import transports
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.relay import normalise_relays
 from ansible_collections.outpost.smtp.plugins.modules import postfix_config
 
+NO_SENDERS = {"rules": [], "everybody": None}
 TEMPLATES = Path(__file__).parents[4] / "roles" / "postfix_relay" / "templates"
 CANARY = "[h]:465 me:CANARY'\"\\-1f7\n"
 
@@ -151,12 +153,11 @@ def routes(**relay: t.Any) -> t.Dict[str, t.Any]:
 def rendered(template: str, found: t.Dict[str, t.Any]) -> str:
     """A template of role postfix_relay, as Ansible renders it."""
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), trim_blocks=True, undefined=jinja2.StrictUndefined)
-    senders = {"rules": [], "everybody": None}
     return environment.get_template(template).render(
         __postfix_relay_routes=found,
         __postfix_relay_transports=found["transports"],
         __postfix_relay_alias_entries=[],
-        __postfix_relay_senders=senders,
+        __postfix_relay_senders=NO_SENDERS,
     )
 
 
@@ -224,8 +225,9 @@ def test_main_cf_and_the_tables_of_many_relays() -> None:
     parameters = parameters_of(found)
     assert {name: parameters.get(name) for name in expected} == expected
     assert [name for name in parameters if "_destination_" in name] == ["outpost_a_destination_rate_delay"], "Postfix has defaults for the others"
-    assert rendered("sender_transport.j2", found) == "@c.example outpost_c:[c.example]:587\nd outpost_d:d.example:submission\n"
-    assert rendered("tls_policy.j2", found) == "[127.87.0.1]:325 encrypt protocols=TLSv1.2 ciphers=high servername=localhost\n"
+    tables = relay_tables(found, [], NO_SENDERS)
+    assert tables["sender_transport"] == "@c.example outpost_c:[c.example]:587\nd outpost_d:d.example:submission\n"
+    assert tables["tls_policy"] == "[127.87.0.1]:325 encrypt protocols=TLSv1.2 ciphers=high servername=localhost\n"
     srv = options_of(found, "outpost_d/unix")
     assert srv["use_srv_lookup"] == "submission"
     assert srv["allow_srv_lookup_fallback"] == srv["ignore_srv_lookup_error"] == "no", "its MX is no submission server"
