@@ -328,6 +328,7 @@ options:
         mail server's user apply to the test. A CA file is read as this user, too; the client's certificate and key are read before, as Postfix
         does it. Needs root.
       - Where a rule of the host's own firewall stops this user, the test takes up to 15 seconds longer than O(timeout), to name it.
+      - In check mode a user who does not exist yet is no error. The test is then made by the user who runs it, with a warning.
     type: str
     version_added: "0.2.0"
   on_failure:
@@ -936,6 +937,30 @@ results:
           returned: always
           type: list
           elements: str
+    blocked_by:
+      description:
+        - What stops the mail, in one answer for a program. V(null) if the test passed, and for what is no block, such as a name that does not
+          resolve.
+      returned: always
+      type: dict
+      contains:
+        cause:
+          description:
+            - V(own_table) for the rules of M(outpost.smtp.smtp_egress), V(other_chain) for any other rule of the host's firewall,
+              V(unit_sandbox) for limits of the unit that runs Postfix (looked at with O(from_postfix)), V(route) for the routes of the host.
+            - V(relay_refused) where the relay, or a firewall before it, refuses. V(provider_suspected) where nothing on the host is in the way and
+              other ports of the relay answer, or the host runs in a cloud that is known to block this port. V(unknown) where nothing answers.
+            - V(tls) and V(authentication) for what fails after that.
+          returned: always
+          type: str
+        detail:
+          description: What shows it.
+          returned: always
+          type: str
+        remedy:
+          description: What to do.
+          returned: always
+          type: str
     interception:
       description: Whether something between this host and the relay interferes.
       returned: always
@@ -1061,6 +1086,12 @@ results:
         text: "Error: authentication failed"
       sender: {code: null, enhanced_code: null, text: null}
       recipient: {code: null, enhanced_code: null, text: null}
+      blocked_by:
+        cause: authentication
+        detail: "smtp.example.net:465 refuses the user name or password: 535 5.7.8 Error: authentication failed."
+        remedy: >-
+          Check both. Many providers want the full mail address as user name, and an app password. It was tried once only, so as not to lock
+          the account.
       interception:
         verdict: clean
         evidence: ["TLS reaches smtp.example.net: its certificate verified, issued by C=XX, O=Example Trust, CN=Example CA 1"]
@@ -1080,13 +1111,14 @@ results:
         - "S: 221 2.0.0 Bye"
 """
 
+import pwd
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.outpost.smtp.plugins.module_utils._egress import who_blocks
 from ansible_collections.outpost.smtp.plugins.module_utils._module import DiscreetModule
-from ansible_collections.outpost.smtp.plugins.module_utils._postfix import as_postfix, effective
+from ansible_collections.outpost.smtp.plugins.module_utils._postfix import as_postfix, effective, unit_felt
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.errors import PostfixError
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.oauth_relays import with_access_token
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp import endpoint, run_as
@@ -1141,11 +1173,22 @@ def run(module: AnsibleModule) -> None:
     if options["from_postfix"] and options["relays"] is not None:
         raise RelayError("relays", "can not be combined with from_postfix, which takes the relays from Postfix")
     check_run_options(options["timeout"], options["ehlo_name"])
-    facts = overall(_test_postfix(module) if options["from_postfix"] else _test_given(module))
+    if options["run_as"] and module.check_mode and not _exists(options["run_as"]):
+        module.warn(f"there is no user {options['run_as']} yet, so the login was tested by the user who runs this")
+        options["run_as"] = None
+    facts = overall(_with_blame(_test_postfix(module) if options["from_postfix"] else _test_given(module)))
     failed = [result for result in facts["results"] if not result["ok"]]
     if failed and options["on_failure"] == "fail":
         module.fail_json(msg=_message(failed, len(facts["results"])), **facts)
     module.exit_json(changed=False, **facts)
+
+
+def _exists(username: str) -> bool:
+    try:
+        pwd.getpwnam(username)
+    except (KeyError, ValueError):
+        return False
+    return True
 
 
 def _test_given(module: AnsibleModule) -> t.List[Result]:
@@ -1167,12 +1210,21 @@ def _test_postfix(module: AnsibleModule) -> t.List[Result]:
     relays = effective.relays(options["config_directory"], deadline.within(options["timeout"] / 2))
     # As Ansible does with the passwords that are options: whatever happens, they are masked in what is returned.
     module.no_log_values.update(relay.credential.password for relay in relays if relay.credential and relay.credential.password)
-    return as_postfix.examine(relays, lambda targets: _test(targets, {**options, "timeout": deadline.remaining()}))
+    return as_postfix.examine(relays, lambda targets: unit_felt.felt(_test(targets, {**options, "timeout": deadline.remaining()})))
 
 
 def _test(targets: t.List[endpoint.Endpoint], options: t.Dict[str, t.Any]) -> t.List[Result]:
     ask = (targets, options["timeout"], options["ehlo_name"], options["investigate"], who_blocks.explain if options["investigate"] else None)
     return probe_all_as(options["run_as"], *ask) if options["run_as"] else probe_all(*ask)
+
+
+def _with_blame(results: t.List[Result]) -> t.List[Result]:
+    if all(result["ok"] for result in results):
+        return [{**result, "blocked_by": None} for result in results]
+    # Imported here, as in late.py: a login that works does not wait for it.
+    from ansible_collections.outpost.smtp.plugins.module_utils._egress.login_blame import with_blame
+
+    return with_blame(results)
 
 
 def _message(failed: t.List[Result], tested: int) -> str:

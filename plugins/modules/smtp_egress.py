@@ -7,18 +7,20 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: smtp_egress
-short_description: Load, compare and remove outbound mail rules in an nftables table of their own
+short_description: Let mail out to the relays and nowhere else, on every firewall
 version_added: "0.1.0"
 author: outpost.smtp contributors (@outpost-smtp)
 description:
-  - Loads a rule set for outbound mail as nftables table C(inet outpost_smtp), makes it last over reboots and over
-    reloads of C(nftables.service), and compares by content, so a second run changes nothing and keeps the counters.
-  - Only that table, C(/etc/outpost-smtp), C(/var/lib/outpost-smtp), the unit C(outpost-smtp-egress.service) and a
-    drop-in for C(nftables.service) are ever written. Rules of others are read, never changed and never flushed.
-  - A rule in a table of its own can close a way but never open one that another table closes. Where a foreign output
-    chain drops or rejects mail to a relay, the module changes nothing and fails, naming the chain and what to add.
-    Where the rules alone do not tell, one SYN packet per address, sent as O(user) after the load, does.
-  - The role P(outpost.smtp.smtp_egress#role) holds the rule set and is the usual way to call this module.
+  - Loads a rule set for outbound mail as nftables table C(inet outpost_smtp), and opens the way to the relays through the manager of the
+    host's firewall where its rules stop mail, or may. Both last over reboots and over reloads and restarts of the manager.
+  - A rule in a table of its own can close a way but never open one that another table closes. So the table closes and counts, and the active
+    manager (firewalld, ufw, iptables, or a hand-written nftables chain) opens, one address and port at a time.
+  - Compares by content, so a second run changes nothing and keeps the counters. The rules are replaced in one transaction.
+  - Rules of others are never changed and never flushed, and no manager is enabled, started or, but for the first policy of firewalld, reloaded.
+  - A change is proved by packets. O(user) must reach each relay at one of its addresses and, where the rules keep others in, another user
+    must be refused and counted. Where that fails, and where nobody confirms a change in O(rollback_timeout) seconds, the host goes back to
+    its former rules.
+  - The role P(outpost.smtp.smtp_egress#role) holds the rule set, and is the usual way to call this module.
 extends_documentation_fragment:
   - outpost.smtp.attributes
 attributes:
@@ -26,19 +28,30 @@ attributes:
     support: full
     details:
       - Where C(nft) or O(user) is missing, as on a host that is not set up yet, the change is predicted all the same.
-      - The proving SYN packet is not sent.
+      - No packet is sent.
   diff_mode:
     support: full
   idempotent:
     support: full
+  action:
+    description: Has a corresponding action plugin, so that some parts of the options can be executed on the controller.
+    support: full
+  async:
+    description: Can be used with the C(async) keyword.
+    support: none
+    details:
+      - The confirmation of a change is part of the task.
 requirements:
   - nft 0.9.3 or newer (package C(nftables)), Linux 4.18 or newer
+  - firewalld 0.9 or newer, where that is the manager
 options:
   state:
     description:
-      - V(present) loads the rules, V(absent) removes everything that this module made.
+      - V(present) loads and opens, V(absent) removes everything that this module made.
+      - V(confirmed) lets a change stand that waits for it, see O(rollback_timeout). It fails where that has been taken back meanwhile.
+        Ansible confirms each change by itself, within the same task and through a new connection.
     type: str
-    choices: [present, absent]
+    choices: [present, absent, confirmed]
     default: present
   relays:
     description:
@@ -62,6 +75,13 @@ options:
         description: Its TCP port.
         type: int
         required: true
+  destinations:
+    description:
+      - Where the ports of the relays are opened. V(relays) for the relays' own addresses, V(any) for any address, or a list of addresses
+        and networks.
+      - Networks fill C(@networks:ipv4@) and C(@networks:ipv6@) in O(ruleset).
+    type: raw
+    default: relays
   user:
     description: The user whose processes send the mail, C(@uid:user@) in O(ruleset).
     type: str
@@ -75,13 +95,41 @@ options:
     description:
       - The nftables file, with placeholders that are filled in on the host.
         C(@ipv4:HOST@) and C(@ipv6:HOST@) become the addresses of a relay as an anonymous set,
+        C(@networks:ipv4@) and C(@networks:ipv6@) the networks of O(destinations),
         C(@uid:user@) a user id and C(@uid:exempt_users@) a set of them. A line whose set is empty is left out.
       - It must add, delete and add table C(inet outpost_smtp), hold the empty chain C(managed_by_outpost_smtp), and
         nothing outside the table. Words such as C(drop), C(flush) and C(include) are refused.
-      - Named counters C(accepted) and C(refused) are returned as RV(counters). Count what reaches a relay as C(accepted)
-        in an output chain behind those of others, since the proving SYN packet is looked for there.
+      - Named counters C(accepted), C(refused) and C(refused_forwarded) are returned as RV(counters). Count what reaches a relay as C(accepted)
+        in an output chain behind those of others, since packets that prove a way are looked for there.
+      - A rule set with C(@uid:user@) and C(reject) is taken to keep all users but O(user) and O(exempt_users) from the ports 25, 465 and 587.
       - Required with O(state=present).
     type: str
+  manager:
+    description:
+      - Through whom ways are opened. V(auto) is the manager whose rules are in force; where two of them fight, the module fails and names both.
+      - With V(none) nothing is opened. Where a chain stops mail, the module then changes nothing and fails, naming the chain and what to add.
+    type: str
+    choices: [auto, none, nftables, firewalld, ufw, iptables]
+    default: auto
+  refresh:
+    description:
+      - Seconds between two looks at the relays' addresses, by a timer of systemd. V(0) for none.
+      - It is set up where a relay is a name and O(destinations=relays). An address that is no longer in the answer stays in force for as long as
+        others may keep the old answer, its time to live, but for 300 seconds at least and 86400 at most. A failed or empty answer changes nothing.
+    type: int
+    default: 0
+  proof_timeout:
+    description: Seconds for the proof by packets. V(0) for no proof, as where no relay can be reached yet.
+    type: int
+    default: 10
+  rollback_timeout:
+    description:
+      - Seconds after which a change goes back by itself unless it is confirmed, as it can not be from a controller that it has shut out.
+        A reboot meanwhile takes the change back, too.
+      - V(0) lets a change stand as soon as it is proved. Until then it is guarded by the same timer, so that a run that is killed leaves
+        the former rules.
+    type: int
+    default: 60
   packages_missing:
     description:
       - What to do when the C(nft) command is missing. V(report) changes nothing and returns RV(missing_packages), so
@@ -124,12 +172,21 @@ EXAMPLES = r"""
 
 RETURN = r"""
 manager:
-  description:
-    - Who keeps the firewall of the host, V(nftables), V(firewalld), V(ufw) or V(iptables), told by its loaded chains.
-    - Our own table works beside each of them. Opening a way through any of them is left to the administrator.
+  description: Through whom ways are opened, as O(manager) names it or as it was found. V(none) where none are to be.
   returned: success and O(state=present), unless RV(missing_packages) is all that is returned
   type: str
   sample: nftables
+evidence:
+  description: What shows that this is the manager, by manager; empty on a host without any rules.
+  returned: success and O(state=present), unless RV(missing_packages) is all that is returned
+  type: dict
+  sample: {"ufw": "/etc/ufw/ufw.conf says ENABLED=yes"}
+opened:
+  description: The ways that are open through the manager because of this module. Empty where its rules let mail out anyway.
+  returned: success and O(state=present), unless RV(missing_packages) is all that is returned
+  type: list
+  elements: str
+  sample: ["192.0.2.10 port 465", "2001:db8::10 port 465"]
 rules:
   description: The rules with addresses and user ids filled in, one string each, as C(CHAIN), a colon and the rule.
   returned: success and O(state=present), unless RV(missing_packages) is all that is returned
@@ -159,10 +216,14 @@ addresses:
       description: Its IPv6 addresses.
       type: list
       elements: str
+    leaving:
+      description: Those of the addresses that are no longer in the answer, and stay for a while.
+      type: list
+      elements: str
     source:
       description:
         - V(dns) for a fresh answer, V(last_good) for addresses of an earlier run because the host can not resolve the
-          name now, V(literal) where the host is an address.
+          name now, V(literal) where the host is an address, V(unknown) where none is known and none is needed.
       type: str
   sample:
     - name: primary
@@ -170,9 +231,10 @@ addresses:
       port: 465
       ipv4: ["192.0.2.10"]
       ipv6: ["2001:db8::10"]
+      leaving: []
       source: dns
 counters:
-  description: Connection attempts since the rules were loaded, repeated SYN packets included.
+  description: Connection attempts since the rules were loaded first, repeated SYN packets included. Those that a rule set does not have are 0.
   returned: success and O(state=present), unless RV(missing_packages) is all that is returned
   type: dict
   contains:
@@ -182,9 +244,12 @@ counters:
     refused:
       description: Attempts that were refused.
       type: int
-  sample: {"accepted": 12, "refused": 0}
+    refused_forwarded:
+      description: Attempts of containers and virtual machines that were refused.
+      type: int
+  sample: {"accepted": 12, "refused": 0, "refused_forwarded": 0}
 blocking_chains:
-  description: Foreign chains that stop mail to a relay, or may. Empty when every address is open.
+  description: Foreign chains that stop mail to a relay, or may, and through which no way is opened. Empty when every address is open.
   returned: success and O(state=present), unless RV(missing_packages) is all that is returned; and when such a chain is the reason of the failure
   type: list
   elements: dict
@@ -218,6 +283,100 @@ blocking_chains:
       why: policy drop
       destinations: ["192.0.2.10 port 465"]
       remedy: ["ip daddr { 192.0.2.10 } tcp dport 465 accept"]
+proof:
+  description: What became of connections after a change, by address and port. Empty where nothing was changed, and with O(proof_timeout=0).
+  returned: success and O(state=present), unless RV(missing_packages) is all that is returned; and when it is the reason of the failure
+  type: list
+  elements: dict
+  contains:
+    address:
+      description: The address of a relay.
+      type: str
+    port:
+      description: Its port.
+      type: int
+    version:
+      description: V(4) or V(6).
+      type: int
+    mta:
+      description:
+        - V(reached) when O(user) could connect, V(no_route) when nothing was tried, otherwise what the attempt came to, such as V(refused) or
+          V(timeout).
+      type: str
+    mta_ms:
+      description: Milliseconds that this took.
+      type: int
+    others:
+      description: The same for another user; empty where others are not kept in.
+      type: str
+    others_ms:
+      description: Milliseconds that this took.
+      type: int
+    counted:
+      description: Whether our table counted the other user's attempt as refused; none where there was none.
+      type: bool
+    ok:
+      description: Whether all is as it is meant to be.
+      type: bool
+  sample:
+    - address: 192.0.2.10
+      port: 465
+      version: 4
+      mta: reached
+      mta_ms: 12
+      others: refused
+      others_ms: 0
+      counted: true
+      ok: true
+blocked_by:
+  description: What keeps mail from the relay; none where that is not the reason of the failure.
+  returned: when the proof fails
+  type: dict
+  contains:
+    cause:
+      description:
+        - V(own_table), V(other_chain), V(unit_sandbox), V(route), V(provider_suspected), V(relay_refused) or V(unknown).
+      type: str
+    detail:
+      description: What shows it.
+      type: str
+    remedy:
+      description: What to do.
+      type: str
+  sample:
+    cause: other_chain
+    detail: "rule 'tcp dport 587 drop' (handle 4) in chain 'inet filter output' of nftables"
+    remedy: open TCP port 587 to the relay there
+rollback:
+  description: Whether the change waits for its confirmation, and for how many seconds. Ansible has confirmed it when the task ends.
+  returned: success and O(state=present), unless RV(missing_packages) is all that is returned
+  type: dict
+  contains:
+    armed:
+      description: Whether it waits.
+      type: bool
+    seconds:
+      description: Seconds until it goes back.
+      type: int
+  sample: {"armed": false, "seconds": 0}
+rolled_back:
+  description:
+    - The change of an earlier run that was taken back by itself, told once; with a failure, that of this run. None where there is no such change.
+  returned: O(state=present), unless RV(missing_packages) is all that is returned
+  type: dict
+  contains:
+    at:
+      description: When, in UTC.
+      type: str
+    why:
+      description: Why.
+      type: str
+  sample: {"at": "2026-11-23T12:00:00Z", "why": "nobody confirmed it in time, or the host was restarted before"}
+confirmed:
+  description: Whether there was a change that waited, and stands now.
+  returned: success, when something was changed with O(rollback_timeout), and O(state=confirmed)
+  type: bool
+  sample: true
 persistent:
   description: Whether the rules are loaded again at boot. V(false) where there is no systemd.
   returned: success and O(state=present), unless RV(missing_packages) is all that is returned
@@ -235,15 +394,14 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.outpost.smtp.plugins.module_utils._egress import nft
-from ansible_collections.outpost.smtp.plugins.module_utils._egress.addresses import Relay
-from ansible_collections.outpost.smtp.plugins.module_utils._egress.egress import Egress, Request
+from ansible_collections.outpost.smtp.plugins.module_utils._egress import nft, program, request
+from ansible_collections.outpost.smtp.plugins.module_utils._egress.egress import Egress
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.errors import EgressError
-from ansible_collections.outpost.smtp.plugins.module_utils._egress.systemd import Systemd
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.relay import RelayError, normalise_relays
+from ansible_collections.outpost.smtp.plugins.module_utils._egress.request import Request, Terms
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.relay import RelayError
 
 ARGUMENT_SPEC = {
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "state": {"type": "str", "choices": ["present", "absent", "confirmed"], "default": "present"},
     "relays": {
         "type": "list",
         "elements": "dict",
@@ -253,19 +411,38 @@ ARGUMENT_SPEC = {
             "port": {"type": "int", "required": True},
         },
     },
+    "destinations": {"type": "raw", "default": "relays"},
     "user": {"type": "str", "default": "postfix"},
     "exempt_users": {"type": "list", "elements": "str", "default": []},
     "ruleset": {"type": "str"},
+    "manager": {"type": "str", "choices": ["auto", "none", "nftables", "firewalld", "ufw", "iptables"], "default": "auto"},
+    "refresh": {"type": "int", "default": 0},
+    "proof_timeout": {"type": "int", "default": 10},
+    "rollback_timeout": {"type": "int", "default": 60},
     "packages_missing": {"type": "str", "choices": ["fail", "report"], "default": "fail"},
 }
+#: Options that are seconds, with the least and the most that make sense; 0 always means none.
+SECONDS = {"refresh": (10, 86400), "proof_timeout": (1, 300), "rollback_timeout": (5, 3600)}
 
 
-def request(params: t.Mapping[str, t.Any]) -> Request:
-    """The wanted rules from the module's options. Raises RelayError naming a wrong field."""
-    relays = [
-        Relay(relay["name"], relay["host"], relay["port"]) for relay in normalise_relays(params["relays"], "relays")
-    ]
-    return Request(relays, params["user"], params["exempt_users"], params["ruleset"])
+def wanted(params: t.Mapping[str, t.Any]) -> Request:
+    """The wanted rules from the module's options. Raises RelayError or EgressError naming a wrong field."""
+    return Request(
+        request.relays(params["relays"], "relays"),
+        params["user"],
+        params["exempt_users"],
+        params["ruleset"],
+        params["manager"],
+        request.destinations(params["destinations"]),
+    )
+
+
+def terms(params: t.Mapping[str, t.Any]) -> Terms:
+    """How to go about it. Raises EgressError naming an option that is out of its range."""
+    for name, (least, most) in SECONDS.items():
+        if params[name] != 0 and not least <= params[name] <= most:
+            raise EgressError(f"{name} must be 0, or from {least} to {most} seconds, and is {params[name]}")
+    return Terms(params["refresh"], params["proof_timeout"], params["rollback_timeout"])
 
 
 def run(module: AnsibleModule) -> t.Dict[str, t.Any]:
@@ -273,10 +450,30 @@ def run(module: AnsibleModule) -> t.Dict[str, t.Any]:
         return module.run_command(list(arguments), data=text, binary_data=True, environ_update={"LC_ALL": "C"})
 
     command = nft.find()
-    egress = Egress(nft.Nft(command, execute) if command else None, Systemd(execute), check_mode=module.check_mode)
+    egress = Egress(
+        nft.Nft(command, execute) if command else None, execute, check_mode=module.check_mode, entry=program.__name__
+    )
     if module.params["state"] == "absent":
         return egress.absent()
-    return egress.present(request(module.params), report_missing=module.params["packages_missing"] == "report")
+    if module.params["state"] == "confirmed":
+        return egress.confirmed()
+    return egress.present(
+        wanted(module.params), terms(module.params), report_missing=module.params["packages_missing"] == "report"
+    )
+
+
+def warn(module: AnsibleModule, result: t.Mapping[str, t.Any]) -> None:
+    """Say what a person should know of a run that did not fail."""
+    for entry in result.get("blocking_chains", []):
+        module.warn(
+            f"chain '{entry['chain']}' may stop mail to {', '.join(entry['destinations'])}; its rules alone do not tell"
+        )
+    for entry in result.get("proof", []):
+        if not entry["ok"]:
+            module.warn(f"{entry['address']} port {entry['port']} is not reached by the mail server's user: {entry['mta']}")
+    if result.get("rolled_back"):
+        note = result["rolled_back"]
+        module.warn(f"the change before this one was taken back at {note['at']}: {note['why']}")
 
 
 def main() -> None:
@@ -291,10 +488,7 @@ def main() -> None:
         module.fail_json(msg=str(error))
     except Exception as error:  # a person gets a sentence, never a traceback
         module.fail_json(msg=f"unexpected {type(error).__name__}: {error}; please report this as a bug")
-    for entry in result.get("blocking_chains", []):
-        module.warn(
-            f"chain '{entry['chain']}' may stop mail to {', '.join(entry['destinations'])}; its rules alone do not tell"
-        )
+    warn(module, result)
     module.exit_json(**result)
 
 

@@ -28,6 +28,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--mta", action="append", choices=(*mta.PACKAGES, "all"), default=[], help="another mail server; can be repeated"
     )
     up.add_argument("--no-provider", action="store_true", help="only servers under test")
+    up.add_argument("--ipv6", action="store_true", help="the lab's network has IPv6 as well, and its DNS has both addresses of each host")
 
     commands.add_parser("list", help="the labs of this checkout and their hosts")
 
@@ -62,7 +63,7 @@ def main() -> int:
             if options.mta and options.no_provider:
                 raise RigError("--mta needs the provider, whose CA and accounts it has")
             mtas = tuple(mta.PACKAGES) if "all" in options.mta else tuple(options.mta)
-            plan = lab.Plan(tuple(options.server or ["debian12"]), options.count, not options.no_provider, mtas)
+            plan = lab.Plan(tuple(options.server or ["debian12"]), options.count, not options.no_provider, mtas, options.ipv6)
             lab.up(options.lab, plan, command, runtime.run_options(facts))
         elif options.command == "list":
             lab.show(command)

@@ -18,9 +18,9 @@ from collection_path import ensure_collection_path  # noqa: E402  (needs the pat
 sys.path.insert(0, str(ensure_collection_path(ROOT)))
 
 
-def started(name: str, servers, mtas=()):
+def started(name: str, servers, mtas=(), ipv6=False):
     """A lab with its provider, these servers and these other mail servers, until the tests that asked for it are done."""
-    options = [*(("--server", server) for server in servers), *(("--mta", mta) for mta in mtas)]
+    options = [*(("--server", server) for server in servers), *(("--mta", mta) for mta in mtas), *([("--ipv6",)] if ipv6 else [])]
     subprocess.run([*RIG, "up", name, *(word for option in options for word in option)], check=True)
     yield Lab(name)
     subprocess.run([*RIG, "down", name], check=True)

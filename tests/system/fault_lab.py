@@ -207,14 +207,19 @@ def from_outside(lab, host: str, *words: str) -> None:
     subprocess.run(["nsenter", "--target", pid, "--mount", "--pid", *words], check=True, capture_output=True)
 
 
+#: Several servers may boot at once, and one may get the address that another one had.
+_RESTARTING = threading.Lock()
+
+
 def reboot(lab, host: str) -> None:
     """Boot a server anew. Its address may be another one then, so the lab's files follow."""
-    old = lab.address(host)
-    name = container(lab, host)["Name"].lstrip("/")
-    subprocess.run([*_runtime(), "restart", "--time", "10", name], check=True, capture_output=True)
-    (network,) = container(lab, host)["NetworkSettings"]["Networks"].values()
-    for path in (lab.state / "inventory.yml", lab.state / "known_hosts"):
-        path.write_text(re.sub(rf"(?<![\d.]){re.escape(old)}(?![\d.])", network["IPAddress"], path.read_text()))
+    with _RESTARTING:
+        old = lab.address(host)
+        name = container(lab, host)["Name"].lstrip("/")
+        subprocess.run([*_runtime(), "restart", "--time", "10", name], check=True, capture_output=True)
+        (network,) = container(lab, host)["NetworkSettings"]["Networks"].values()
+        for path in (lab.state / "inventory.yml", lab.state / "known_hosts"):
+            path.write_text(re.sub(rf"(?<![\d.]){re.escape(old)}(?![\d.])", network["IPAddress"], path.read_text()))
     deadline = time.monotonic() + 60
     while lab.shell("systemctl is-system-running 2>/dev/null || :", host).stdout.strip() not in ("running", "degraded"):
         assert time.monotonic() < deadline, "the server does not come up again"

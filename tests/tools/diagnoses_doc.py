@@ -134,6 +134,7 @@ def _recognised() -> dict[str, list[str]]:
             found[code].append(line)
     found["unknown"] = ["no rule fits"]
     found.update((entry.code, ["in the configuration of Postfix itself, with `from_postfix: true`"]) for entry in POSTFIX)
+    found["postfix_unit_may_not_connect"] = ["in the properties of the unit that runs Postfix (`systemctl show`), with `from_postfix: true`"]
     return found
 
 

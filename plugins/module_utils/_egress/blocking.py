@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.outpost.smtp.plugins.module_utils._egress import foreign, probe
+from ansible_collections.outpost.smtp.plugins.module_utils._egress import foreign, iptables_save, probe
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.errors import EgressError
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.nft import Json, Nft
 
-#: Lists the tables of the legacy iptables, whose rules nft does not see at all.
-_LEGACY = {4: "/proc/net/ip_tables_names", 6: "/proc/net/ip6_tables_names"}
+_LEGACY = iptables_save.LEGACY_TABLES
 
 
 class Blocked(t.NamedTuple):
@@ -37,38 +36,159 @@ class Blocked(t.NamedTuple):
             "certain": self.outcome == foreign.STOP,
             "why": self.why,
             "destinations": [f"{packet.address} port {packet.port}" for packet in self.packets],
-            "remedy": remedy(self.manager, self.packets),
+            "remedy": self.remedy(),
         }
+
+    @property
+    def legacy(self) -> bool:
+        """Whether it is a chain of the legacy iptables, which nft does not see."""
+        return "tables-legacy" in self.chain
+
+    def opened_by(self, manager: str) -> bool:
+        """Whether a way through it can be opened by that manager. Chains called like those of iptables-nft may as well be written by hand
+        in nftables.conf, and belong to that then.
+        """
+        return manager == self.manager or (manager == "nftables" and self.manager == "iptables" and not self.legacy)
+
+    def remedy(self) -> t.List[str]:
+        commands = remedy(self.manager, self.packets)
+        if self.manager == "iptables" and self.legacy:
+            return [command.replace("tables ", "tables-legacy ", 1) for command in commands]
+        return commands
 
 
 def possible(chains: t.Sequence[Json]) -> bool:
     """Whether anything but our own table sees outgoing packets; mostly nothing does, and then nothing need be read."""
-    return bool(foreign.output_chains(chains)) or any(_holds_text(path) for path in _LEGACY.values())
+    return bool(foreign.output_chains(chains)) or any(iptables_save.legacy_tables(path) for path in _LEGACY.values())
 
 
 def find(nft: Nft, chains: t.Sequence[Json], packets: t.Sequence[foreign.Syn]) -> t.List[Blocked]:
-    """The chains that do not let every packet pass for certain. Reads each table that has an output chain once."""
-    tables: t.Dict[t.Tuple[str, str], t.List[Json]] = {}
-    blocked = [
-        Blocked("iptables-legacy", "iptables", 0, foreign.UNKNOWN, "nft can not see its rules", on)
-        for on in _legacy(packets)
-        if on
-    ]
-    for base in foreign.output_chains(chains):
-        table = base["family"], base["table"]
-        if table not in tables:
-            tables[table] = nft.table(*table) or []
-        verdicts = [(packet, foreign.verdict(base, tables[table], packet)) for packet in packets]
-        kept_by = foreign.manager(chain for chain in chains if (chain["family"], chain["table"]) == table)
-        for outcome in (foreign.STOP, foreign.UNKNOWN):
-            affected = [(packet, verdict.why) for packet, verdict in verdicts if verdict.outcome == outcome]
-            if affected:
-                packets_affected = [packet for packet, _why in affected]
-                blocked.append(
-                    Blocked(
-                        foreign.name(base), kept_by, foreign.priority(base), outcome, affected[0][1], packets_affected
-                    )
-                )
+    """The chains that do not let every packet pass for certain, those of the legacy iptables included."""
+    bases = foreign.output_chains(chains)
+    tables = nft.tables({(base["family"], base["table"]) for base in bases}) if bases else {}
+    blocked = _legacy(nft, packets)
+    for base in bases:
+        family, name = base["family"], base["table"]
+        kept_by = foreign.manager(chain for chain in chains if (chain["family"], chain["table"]) == (family, name))
+        found = _judged(base, tables[family, name], packets, kept_by, foreign.name(base))
+        if any(entry.outcome == foreign.UNKNOWN for entry in found) and _has_matches_of_iptables(family, tables[family, name]):
+            tables[family, name] = _understood(nft, family, name, tables[family, name])
+            found = _judged(base, tables[family, name], packets, kept_by, foreign.name(base))
+        if any(entry.outcome == foreign.UNKNOWN for entry in found):
+            sets = _Sets(nft, family, name)
+            doubtful = [packet for entry in found if entry.outcome == foreign.UNKNOWN for packet in entry.packets]
+            found = [entry for entry in found if entry.outcome != foreign.UNKNOWN]
+            for packet in doubtful:
+                found += _judged(base, sets.looked_up(tables[family, name], packet), [packet], kept_by, foreign.name(base))
+        blocked += _merged(found)
+    return blocked
+
+
+def _judged(base: Json, table: t.Sequence[Json], packets: t.Sequence[foreign.Syn], kept_by: str, name: str) -> t.List[Blocked]:
+    verdicts = [(packet, foreign.verdict(base, table, packet)) for packet in packets]
+    blocked = []
+    for outcome in (foreign.STOP, foreign.UNKNOWN):
+        affected = [(packet, verdict.why) for packet, verdict in verdicts if verdict.outcome == outcome]
+        if affected:
+            stopped = [packet for packet, _why in affected]
+            blocked.append(Blocked(name, kept_by, foreign.priority(base), outcome, affected[0][1], stopped))
+    return blocked
+
+
+def _merged(found: t.Iterable[Blocked]) -> t.List[Blocked]:
+    """One entry for all packets of which the same is to be said."""
+    merged: t.Dict[t.Tuple[str, str], Blocked] = {}
+    for entry in found:
+        known = merged.get((entry.outcome, entry.why))
+        merged[entry.outcome, entry.why] = entry._replace(packets=known.packets + entry.packets) if known else entry
+    return list(merged.values())
+
+
+class _Sets:
+    """The named sets of a table, in so far as its rules ask them for a packet's destination. Each question is one process."""
+
+    #: So many questions at most; with a large set anywhere on the host, each may take a second.
+    LIMIT = 12
+
+    def __init__(self, nft: Nft, family: str, table: str) -> None:
+        self._nft = nft
+        self._place = family, table
+        self._known: t.Dict[t.Tuple[str, t.Union[str, int]], t.Optional[bool]] = {}
+
+    def looked_up(self, table: t.Sequence[Json], packet: foreign.Syn) -> t.List[Json]:
+        """The table with each match against a named set as one that holds for the packet, or does not."""
+        return [{"rule": {**entry["rule"], "expr": [self._told(one, packet) for one in entry["rule"]["expr"]]}} for entry in table if "rule" in entry]
+
+    def _told(self, expression: Json, packet: foreign.Syn) -> Json:
+        match = expression.get("match") or {}
+        right, value = match.get("right"), _destination(match.get("left"), packet)
+        if not isinstance(right, str) or not right.startswith("@") or value is None:
+            return expression
+        held = self._holds(right[1:], value)
+        return expression if held is None else {"match": {**match, "right": value if held else {"set": []}}}
+
+    def _holds(self, name: str, value: t.Union[str, int]) -> t.Optional[bool]:
+        if (name, value) not in self._known and len(self._known) < self.LIMIT:
+            self._known[name, value] = self._nft.holds(*self._place, name, value)
+        return self._known.get((name, value))
+
+
+def _destination(left: t.Any, packet: foreign.Syn) -> t.Union[str, int, None]:
+    """The packet's address or port, where that is what a match looks at."""
+    if left == {"payload": {"protocol": "ip" if packet.version == 4 else "ip6", "field": "daddr"}}:
+        return packet.address
+    if left in ({"payload": {"protocol": "tcp", "field": "dport"}}, {"payload": {"protocol": "th", "field": "dport"}}):
+        return packet.port
+    return None
+
+
+def _has_matches_of_iptables(family: str, table: t.Sequence[Json]) -> bool:
+    """Whether iptables-save may tell more of the table than nft does."""
+    of_iptables = family in iptables_save.FAMILIES.values()
+    return of_iptables and any("xt" in expression for entry in table for expression in entry.get("rule", {}).get("expr", ()))
+
+
+def _understood(nft: Nft, family: str, name: str, table: t.List[Json]) -> t.List[Json]:
+    """A table of iptables-nft, with those rules told as iptables-save tells them of which nft does not tell all.
+
+    Where the two do not list the same chains and numbers of rules, or rules were put there by nft itself, of which iptables-save
+    leaves out what it does not know, nothing is taken over.
+    """
+    version = next(number for number, text in iptables_save.FAMILIES.items() if text == family)
+    saved = (iptables_save.read(nft.run, iptables_save.NFT, version) or {}).get(name)
+    if saved is None:
+        return table
+    rules = {chain: iter(listed) for chain, listed in saved.rules.items()}
+    told = []
+    for entry in table:
+        rule = entry.get("rule")
+        words = next(rules.get(rule["chain"], iter(())), None) if rule else None
+        if rule and words is None:
+            return table
+        if rule and words is not None and any("xt" in expression for expression in rule["expr"]):
+            entry = {"rule": {**rule, "expr": iptables_save.expressions(version, words)}}
+        told.append(entry)
+    return table if any(next(remaining, None) is not None for remaining in rules.values()) else told
+
+
+def _legacy(nft: Nft, packets: t.Sequence[foreign.Syn]) -> t.List[Blocked]:
+    """The chains of the legacy iptables that do not let every packet pass for certain."""
+    blocked: t.List[Blocked] = []
+    for version, path in _LEGACY.items():
+        on_the_way = [packet for packet in packets if packet.version == version]
+        if not on_the_way or not iptables_save.legacy_tables(path):
+            continue
+        name = "iptables-legacy" if version == 4 else "ip6tables-legacy"
+        saved = iptables_save.read(nft.run, iptables_save.LEGACY, version)
+        if saved is None:
+            why = f"nft can not see its rules, and {name}-save can not be run"
+            blocked.append(Blocked(name, "iptables", 0, foreign.UNKNOWN, why, on_the_way))
+            continue
+        for table_name, table in saved.items():
+            listed = iptables_save.in_words_of_nft(version, table_name, table)
+            kept_by = "ufw" if any(chain.startswith(foreign.UFW_CHAINS) for chain in table.rules) else "iptables"
+            for base in foreign.output_chains(entry["chain"] for entry in listed if "chain" in entry):
+                blocked += _judged(base, listed, on_the_way, kept_by, f"{name} {table_name} {base['name']}")
     return blocked
 
 
@@ -142,27 +262,10 @@ def _complaint(stopping: t.Sequence[Blocked]) -> str:
     sentences = []
     for entry in stopping:
         where = ", ".join(f"{packet.address} port {packet.port}" for packet in entry.packets)
-        how = remedy(entry.manager, entry.packets)
+        how = entry.remedy()
         if entry.manager == "nftables":
             advice = f"It is not ours and was not edited; add before what stops it: {'; and '.join(how)}"
         else:
             advice = f"{entry.manager} keeps it, and opening a way through {entry.manager} is left to you: {'; and '.join(how)}"
         sentences.append(f"chain '{entry.chain}' stops mail to {where} ({entry.why}). {advice}")
     return ". ".join(sentences)
-
-
-def _legacy(packets: t.Sequence[foreign.Syn]) -> t.List[t.List[foreign.Syn]]:
-    """The packets that pass through legacy tables, per address family."""
-    return [
-        [packet for packet in packets if packet.version == version]
-        for version, path in _LEGACY.items()
-        if _holds_text(path)
-    ]
-
-
-def _holds_text(path: str) -> bool:
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return bool(file.read().strip())
-    except OSError:
-        return False

@@ -25,6 +25,17 @@ def read(path: str) -> t.Optional[str]:
         raise EgressError(f"{path} can not be read: {error.strerror}") from None
 
 
+def read_bytes(path: str) -> t.Optional[bytes]:
+    """The content of a file; None when there is none."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise EgressError(f"{path} can not be read: {error.strerror}") from None
+
+
 class Staged:
     """A text written beside its place, to be moved there by :meth:`commit`. What can fail, fails before.
 
@@ -33,9 +44,9 @@ class Staged:
     Used as a context manager; left without a commit, nothing has changed.
     """
 
-    def __init__(self, path: str, text: str) -> None:
+    def __init__(self, path: str, content: t.Union[str, bytes]) -> None:
         self.path = path
-        self._text = text
+        self._content = content.encode() if isinstance(content, str) else content
         self._temporary = _temporary(path)
 
     def __enter__(self) -> Staged:
@@ -43,8 +54,8 @@ class Staged:
             os.makedirs(os.path.dirname(self.path), mode=0o755, exist_ok=True)
             _unlink(self._temporary)
             handle = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-            with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-                file.write(self._text)
+            with os.fdopen(handle, "wb") as file:
+                file.write(self._content)
                 file.flush()
                 os.fchmod(handle, 0o644)
                 os.fsync(handle)
@@ -67,8 +78,8 @@ class Staged:
             _unlink(self._temporary)
 
 
-def write(path: str, text: str) -> None:
-    with Staged(path, text) as staged:
+def write(path: str, content: t.Union[str, bytes]) -> None:
+    with Staged(path, content) as staged:
         staged.commit()
 
 

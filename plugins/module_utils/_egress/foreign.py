@@ -21,12 +21,16 @@ from ansible_collections.outpost.smtp.plugins.module_utils._egress.nft import Js
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.ruleset import FAMILY, TABLE
 
 PASS, STOP, UNKNOWN = "pass", "stop", "unknown"
+#: firewalld's own, and the one by which it drops everything new while it reloads, and stays so where that fails.
+FIREWALLD_TABLES = ("firewalld", "firewalld_policy_drop")
+#: How the names of ufw's chains begin, for IPv4 and IPv6.
+UFW_CHAINS = ("ufw-", "ufw6-")
 #: Rules nested deeper than this are not followed; the kernel's own limit is 16 jumps.
 _DEPTH = 16
 
 
 class Syn(t.NamedTuple):
-    """The first packet of a connection from this host. ``users`` are the names of its sender: user id and login name."""
+    """The first packet of a connection from this host. ``users`` are the names of its sender: user id and login name; none if any user."""
 
     address: str
     port: int
@@ -35,6 +39,18 @@ class Syn(t.NamedTuple):
     @property
     def version(self) -> int:
         return ipaddress.ip_address(self.address).version
+
+
+#: Addresses that nobody has (RFC 5737, RFC 3849): what rules do to them, they do to any address.
+_ANYBODY = {4: "198.51.100.1", 6: "2001:db8::1"}
+
+
+def samples(version: int, network: str, port: int) -> t.List[Syn]:
+    """Packets of any user that stand for all those to `port` of a network: to its first and its last address. "" is any address."""
+    if not network:
+        return [Syn(_ANYBODY[version], port, ())]
+    parsed = ipaddress.ip_network(network)
+    return [Syn(str(address), port, ()) for address in dict.fromkeys((parsed[0], parsed[-1]))]
 
 
 class Verdict(t.NamedTuple):
@@ -69,16 +85,22 @@ def name(chain: Json) -> str:
 def manager(chains: t.Iterable[Json]) -> str:
     """Who keeps the firewall of this host, told by the names of its chains: firewalld, ufw, iptables, else nftables."""
     found = list(chains)
-    if any(chain["table"] == "firewalld" for chain in found):
+    if any(chain["table"] in FIREWALLD_TABLES for chain in found):
         return "firewalld"
-    if any(chain["name"].startswith("ufw-") for chain in found):
+    if any(chain["name"].startswith(UFW_CHAINS) for chain in found):
         return "ufw"
-    # iptables-nft keeps its chains in capitals, which nobody else does.
-    if any(
-        (chain["table"], chain["name"]) == ("filter", "OUTPUT") and chain["family"] in ("ip", "ip6") for chain in found
-    ):
+    if any(_of_iptables(chain) for chain in found):
         return "iptables"
     return "nftables"
+
+
+def _of_iptables(chain: Json) -> bool:
+    """Whether it is a base chain of iptables-nft, which keeps its tables by these names and its chains in capitals."""
+    return (
+        chain["family"] in ("ip", "ip6")
+        and chain["table"] in ("filter", "mangle", "raw", "security", "nat")
+        and chain["name"] in ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING")
+    )
 
 
 def verdict(base: Json, table: t.Iterable[Json], packet: Syn) -> Verdict:
@@ -180,7 +202,9 @@ _RETURN = Verdict("return", "")
 
 
 def _rule_name(rule: Json) -> str:
-    """The rule as an administrator finds it: ``nft --handle list chain`` shows the handles."""
+    """The rule as an administrator finds it: ``nft --handle list chain`` shows the handles. The legacy iptables has none."""
+    if "text" in rule:
+        return f"rule '{rule['text']}'"
     return f"rule with handle {rule['handle']} in chain {rule['chain']}"
 
 
@@ -188,13 +212,39 @@ def _matches(match: Json, packet: Syn) -> t.Optional[bool]:
     """Whether one expression holds for the packet; None where it can not be told."""
     values = _values(match["left"], packet)
     if values is None:
-        return None
+        return _flags_match(match)
     if not values:
         return False  # the packet has no such field, such as a UDP port; nft then goes on with the next rule
     if match["op"] in ("==", "in", "!="):
         result = _member(values, match["right"])
         return (not result if match["op"] == "!=" else result) if result is not None else None
     return None
+
+
+def _flags_match(match: Json) -> t.Optional[bool]:
+    """``tcp flags & (fin | syn | rst | ack) == syn`` and the like, for a packet whose only flag is SYN (and those of ECN, perhaps)."""
+    both = match["left"].get("&") if isinstance(match["left"], dict) else None
+    if not isinstance(both, list) or both[0] != {"payload": {"protocol": "tcp", "field": "flags"}} or match["op"] not in ("==", "!="):
+        return None
+    looked_at, wanted = _names_of_flags(both[1]), _names_of_flags(match["right"])
+    if looked_at is None or wanted is None or looked_at & {"ecn", "cwr"}:
+        return None
+    return (looked_at & {"syn"} == wanted) is (match["op"] == "==")
+
+
+def _names_of_flags(value: t.Any) -> t.Optional[t.Set[str]]:
+    """The flags of ``fin | syn``, which nft lists in three ways; None for numbers."""
+    if isinstance(value, str):
+        return {value}
+    members = value.get("|") if isinstance(value, dict) else value
+    if not isinstance(members, list):
+        return None
+    found: t.Set[str] = set()
+    for inner in map(_names_of_flags, members):
+        if inner is None:
+            return None
+        found |= inner
+    return found
 
 
 def _values(left: t.Any, packet: Syn) -> t.Optional[t.Tuple[t.Any, ...]]:
@@ -204,15 +254,15 @@ def _values(left: t.Any, packet: Syn) -> t.Optional[t.Tuple[t.Any, ...]]:
     kind, field = next(iter(left.items()))
     if kind == "payload" and "protocol" in field:
         return _payload(field["protocol"], field["field"], packet)
-    if kind == "ct" and field.get("key") == "state":
-        return ("new",)
+    if kind == "ct" and field.get("key") in ("state", "status"):
+        return ("new",) if field["key"] == "state" else ("sent as it is",)  # to no address that is translated, which no relay's is
     if kind == "meta":
         version = packet.version
         return {
             "l4proto": ("tcp", 6),
             "nfproto": (f"ipv{version}", {4: 2, 6: 10}[version]),
             "protocol": ("ip" if version == 4 else "ip6",),
-            "skuid": packet.users,
+            "skuid": packet.users or None,
         }.get(field["key"], ("an interface other than lo",) if field["key"] in ("oifname", "oif") else None)
     return None
 

@@ -7,9 +7,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
+import re
 import shutil
 import typing as t
 
@@ -19,14 +21,17 @@ from ansible_collections.outpost.smtp.plugins.module_utils._egress.ruleset impor
 #: Searched before PATH, which differs between root's shell and sudo: the path found is written into the units.
 _SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/sbin:/usr/bin:/bin"
 
+#: Names that nft takes without quotes; the kernel takes others, too, with which a command could be made to say anything.
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
+
 Json = t.Dict[str, t.Any]
 #: Runs a command in the C locale with a text as its input: exit status (negative: the signal), output and error output.
 Run = t.Callable[[t.Sequence[str], str], t.Tuple[int, str, str]]
 
 
-def find() -> t.Optional[str]:
-    """The path of the nft command, or None."""
-    return shutil.which("nft", path=f"{_SEARCH_PATH}:{os.environ.get('PATH', '')}".rstrip(":"))
+def find(name: str = "nft") -> t.Optional[str]:
+    """The path of the nft command, or of another one that has to do with firewalls; None where it is not installed."""
+    return shutil.which(name, path=f"{_SEARCH_PATH}:{os.environ.get('PATH', '')}".rstrip(":"))
 
 
 class Nft:
@@ -34,7 +39,8 @@ class Nft:
 
     def __init__(self, command: str, run: Run) -> None:
         self.command = command
-        self._run = run
+        self.run = run
+        self._version = ""
 
     def own_table(self) -> t.Optional[t.List[Json]]:
         """What nft lists of table inet outpost_smtp, or None when there is no such table."""
@@ -46,6 +52,35 @@ class Nft:
         if code == 1 and "No such file or directory" in err:
             return None
         return self._objects(code, out, err)
+
+    def tables(self, names: t.Collection[t.Tuple[str, str]]) -> t.Dict[t.Tuple[str, str], t.List[Json]]:
+        """The chains and rules of these tables (family and name), without the members of named sets, of which there may be very many.
+
+        Told to leave them out, nft 1.0.6 reads them from the kernel all the same where it lists one table, but not where it lists all;
+        0.9.8 reads all sets of the host, whatever it lists. Where the listing of all fails, such as by a table that makes nft crash, that
+        of each may not.
+        """
+        listed: t.Optional[t.List[Json]] = None
+        if names and not self._version.startswith("0."):
+            with contextlib.suppress(EgressError):
+                listed = self._objects(*self._nft(["-j", "-t", "list", "ruleset"]))
+        if listed is None:
+            listed = [entry for name in names for entry in self.table(*name) or ()]
+        found: t.Dict[t.Tuple[str, str], t.List[Json]] = {name: [] for name in names}
+        for entry in listed:
+            kind, inner = next(iter(entry.items()))
+            if kind in ("chain", "rule") and (inner["family"], inner["table"]) in found:
+                found[inner["family"], inner["table"]].append(entry)
+        return found
+
+    def holds(self, family: str, table: str, name: str, value: t.Union[str, int]) -> t.Optional[bool]:
+        """Whether a named set holds an address or a port; None where that can not be told, such as for a set of something else."""
+        if not all(_NAME.fullmatch(word) for word in (family, table, name)):
+            return None
+        code, _out, err = self._nft(["get", "element", family, table, name, f"{{ {value} }}"])
+        if code == 0:
+            return True
+        return False if "Could not process rule: No such file or directory" in err else None
 
     def own_table_text(self) -> str:
         """The listing of our table for people; empty when there is none."""
@@ -59,8 +94,9 @@ class Nft:
         return next((text.strip() for text, _mark, number in texts if number.strip() == str(handle)), "")
 
     def chains(self) -> t.List[Json]:
-        """All chains of the host, without their rules, so that the cost does not depend on other people's sets."""
+        """All chains of the host, without their rules, so that the cost does not depend on other people's sets (but see :meth:`tables`)."""
         listed = self._objects(*self._nft(["-j", "list", "chains"]))
+        self._version = next((str(entry["metainfo"].get("version")) for entry in listed if "metainfo" in entry), "")
         return [entry["chain"] for entry in listed if "chain" in entry]
 
     def check(self, text: str) -> None:
@@ -89,7 +125,7 @@ class Nft:
         return [entry for entry in listed if isinstance(entry, dict)]
 
     def _nft(self, arguments: t.Sequence[str], text: str = "") -> t.Tuple[int, str, str]:
-        return self._run([self.command, *arguments], text)
+        return self.run([self.command, *arguments], text)
 
 
 def _reason(code: int, stderr: str) -> str:
@@ -112,7 +148,7 @@ def is_ours(table: t.Sequence[Json]) -> bool:
 def counters(table: t.Optional[t.Sequence[Json]]) -> t.Dict[str, int]:
     """Packets of the named counters of a listed table. The rules count connection attempts (SYN), retries included."""
     found = {entry["counter"]["name"]: int(entry["counter"]["packets"]) for entry in table or () if "counter" in entry}
-    return {name: found.get(name, 0) for name in ("accepted", "refused")}
+    return {name: found.get(name, 0) for name in ("accepted", "refused", "refused_forwarded")}
 
 
 def output_priority(table: t.Optional[t.Sequence[Json]]) -> float:

@@ -10,6 +10,7 @@ A placeholder stands between at signs and is filled in from validated data only 
 ids as integers), so no value can end a rule and start another:
 
 * ``@ipv4:HOST@`` and ``@ipv6:HOST@``: the host's addresses of that family, as an anonymous set,
+* ``@networks:ipv4@`` and ``@networks:ipv6@``: the destinations that are networks, as an anonymous set,
 * ``@uid:user@``: the user id of the mail server's user,
 * ``@uid:exempt_users@``: the user ids of the exempt users, as an anonymous set.
 
@@ -32,11 +33,14 @@ MARKER = "managed_by_outpost_smtp"
 #: Stands for the id of a user who does not exist yet, in the diff of check mode.
 UID_TO_COME = "UID_OF_A_USER_TO_COME"
 
-_PLACEHOLDER = re.compile(r"@(ipv4|ipv6|uid):([A-Za-z0-9_.:-]+)@")
+_PLACEHOLDER = re.compile(r"@(ipv4|ipv6|uid|networks):([A-Za-z0-9_.:-]+)@")
 _COMMENT = re.compile(r'("[^"\n]*")|#[^\n]*')
+#: Matches what somebody else has translated; the word alone would be a statement that translates.
+_HARMLESS = re.compile(r"\bct status dnat\b")
 _TOKEN = re.compile(r'"[^"\n]*"|[{};]|[^\s{};"]+')
 #: How the file begins: add, delete, add again is atomic in one transaction, works on every nft and leaves the rest of
 #: the rule set alone ("destroy table" would need nft 1.0.7 and Linux 6.3).
+_FIRST_LINES = f"table {FAMILY} {TABLE}\ndelete table {FAMILY} {TABLE}\n"
 _OPENING = f"table {FAMILY} {TABLE} ; delete table {FAMILY} {TABLE} ; table {FAMILY} {TABLE} {{".split()
 _FORBIDDEN = {
     "include",
@@ -61,15 +65,18 @@ class Users(t.NamedTuple):
     exempt_users: t.List[int]
 
 
-def render(text: str, addresses: t.Mapping[str, Addresses], users: Users) -> str:
+Network = t.Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+
+
+def render(text: str, addresses: t.Mapping[str, Addresses], users: Users, networks: t.Sequence[Network] = ()) -> str:
     """Return `text` with its placeholders filled in. Raises :class:`EgressError` for what is not understood."""
-    filled = (_fill(line, addresses, users) for line in text.splitlines())
+    filled = (_fill(line, addresses, users, networks) for line in text.splitlines())
     return "".join(f"{line}\n" for line in filled if line is not None)
 
 
-def _fill(line: str, addresses: t.Mapping[str, Addresses], users: Users) -> t.Optional[str]:
+def _fill(line: str, addresses: t.Mapping[str, Addresses], users: Users, networks: t.Sequence[Network]) -> t.Optional[str]:
     """One line with its placeholders filled in; None where a set in it would be empty."""
-    values = [_value(kind, name, addresses, users) for kind, name in _PLACEHOLDER.findall(line)]
+    values = [_value(kind, name, addresses, users, networks) for kind, name in _PLACEHOLDER.findall(line)]
     if None in values:
         return None
     remaining = iter(values)
@@ -79,8 +86,14 @@ def _fill(line: str, addresses: t.Mapping[str, Addresses], users: Users) -> t.Op
     return filled
 
 
-def _value(kind: str, name: str, addresses: t.Mapping[str, Addresses], users: Users) -> t.Optional[str]:
+def _value(
+    kind: str, name: str, addresses: t.Mapping[str, Addresses], users: Users, networks: t.Sequence[Network]
+) -> t.Optional[str]:
     """The text for one placeholder; None where its set is empty."""
+    if kind == "networks":
+        if name in ("ipv4", "ipv6"):
+            return _anonymous_set(str(network) for network in networks if f"ipv{network.version}" == name)
+        raise EgressError(f"the rule set asks for @networks:{name}@, which is neither ipv4 nor ipv6")
     if kind == "uid":
         if name == "user":
             return UID_TO_COME if users.user is None else str(int(users.user))
@@ -108,6 +121,7 @@ def require_own_table_only(text: str) -> None:
         # nft reads on over the end of such a line, so what looks like a comment here would be a statement there.
         raise EgressError("the rule set must not hold a backslash or a string that goes over the end of a line")
     # nft ends a statement at a line break as it does at a semicolon; only the three opening lines depend on it.
+    code = _HARMLESS.sub("ct status", code)
     tokens = _TOKEN.findall(re.sub(r"(?<![{;])\s*\n\s*", " ; ", code))
     if tokens[: len(_OPENING)] != _OPENING:
         raise EgressError(
@@ -125,6 +139,24 @@ def require_own_table_only(text: str) -> None:
         raise EgressError(f"the rule set does not close the braces of table {FAMILY} {TABLE}")
     if not re.search(rf"\bchain {MARKER}\b", code):
         raise EgressError(f"the rule set must hold the empty chain {MARKER}, which marks the table as ours")
+
+
+def keeping_counters(text: str) -> str:
+    """The same file for a table that is loaded and :func:`alike`: its rules are replaced, its counters go on."""
+    code = _without_comments(text)
+    return "".join(f"{line}\n" for line in code.splitlines() if line.strip()).replace(
+        _FIRST_LINES, f"table {FAMILY} {TABLE}\nflush table {FAMILY} {TABLE}\n", 1
+    )
+
+
+def alike(text: str, other: str) -> bool:
+    """Whether two files have the same chains, hooks and counters, so that only rules differ."""
+    return _structure(text) == _structure(other)
+
+
+def _structure(text: str) -> t.List[str]:
+    lines = (line.strip() for line in _without_comments(text).splitlines())
+    return sorted(line for line in lines if re.match(r"(chain|counter|quota|set|map|type) [^;]*[{;]|type ", line))
 
 
 def rules(text: str) -> t.List[str]:

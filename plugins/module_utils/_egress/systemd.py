@@ -3,11 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Private to this collection; may change without notice.
-"""What loads the rules again: at boot a unit of ours, and after a reload or restart of nftables.service a drop-in.
-
-Debian's and Red Hat's nftables.service begin each start and reload with "flush ruleset", which takes our table along.
-That service is never enabled here: starting it would load, and flush for, a file that nobody may have read for years.
-"""
+"""systemd of a host: our units are written, enabled and started, or taken away."""
 
 from __future__ import annotations
 
@@ -15,50 +11,12 @@ import os
 import shutil
 import typing as t
 
+from ansible_collections.outpost.smtp.plugins.module_utils._egress import files, units
+from ansible_collections.outpost.smtp.plugins.module_utils._egress.change import Change
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.errors import EgressError
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.nft import Run
 
-UNIT = "outpost-smtp-egress.service"
-UNIT_PATH = f"/etc/systemd/system/{UNIT}"
-ENABLED_PATH = f"/etc/systemd/system/multi-user.target.wants/{UNIT}"
-DROP_IN_PATH = "/etc/systemd/system/nftables.service.d/50-outpost-smtp.conf"
-_NFTABLES_UNITS = [
-    f"{directory}/nftables.service"
-    for directory in ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
-]
-
-_DEFAULT_NFT = "/usr/sbin/nft"
-
-#: No ExecStop: stopping the unit at shutdown must not open what is closed while others still run.
-_UNIT_TEXT = """\
-# Managed by Ansible, module outpost.smtp.smtp_egress.
-[Unit]
-Description=Outbound mail rules (nftables table inet outpost_smtp)
-DefaultDependencies=no
-Wants=network-pre.target
-After=local-fs.target nftables.service firewalld.service ufw.service netfilter-persistent.service
-Before=network-pre.target shutdown.target
-Conflicts=shutdown.target
-ConditionPathExists={rules}
-
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart={nft} -f {rules}
-ExecReload={nft} -f {rules}
-
-[Install]
-WantedBy=multi-user.target
-"""
-
-#: ExecStopPost also runs when the start fails, so a broken nftables.conf does not take our rules along.
-_DROP_IN_TEXT = """\
-# Managed by Ansible, module outpost.smtp.smtp_egress: this service flushes all rules, ours included.
-[Service]
-ExecStartPost=-{nft} -f {rules}
-ExecReload=-{nft} -f {rules}
-ExecStopPost=-{nft} -f {rules}
-"""
+Wanted = t.Mapping[str, t.Optional[str]]
 
 
 class Systemd:
@@ -72,34 +30,83 @@ class Systemd:
     def installed(self) -> bool:
         return shutil.which("systemctl") is not None
 
-    def units(self, nft: t.Optional[str], rules: str) -> t.Dict[str, t.Optional[str]]:
-        """Path and text of what must be there; None for what must not be. ``nft`` is None where it is yet to come."""
-        if not self.installed:
-            return {}
-        # The package that brings nft brings the service too.
-        flushing = nft is None or any(os.path.exists(self.root + path) for path in _NFTABLES_UNITS)
-        nft = nft or _DEFAULT_NFT
-        return {
-            UNIT_PATH: _UNIT_TEXT.format(nft=nft, rules=rules),
-            DROP_IN_PATH: _DROP_IN_TEXT.format(nft=nft, rules=rules) if flushing else None,
-        }
-
     @property
-    def enabled(self) -> bool:
-        return os.path.islink(self.root + ENABLED_PATH)
+    def running(self) -> bool:
+        """Whether it is the init of this host, which it is not in an image build."""
+        return os.path.isdir(self.root + "/run/systemd/system")
+
+    def plan(self, wanted: Wanted) -> t.List[Change]:
+        """What differs from the wanted files; a unit of ours that is to be enabled and is not, or the other way round, is a difference, too."""
+        found = {path: files.read(self.root + path) for path in wanted}
+        changes = [Change(path, found[path] or "", text or "") for path, text in wanted.items() if found[path] != text]
+        for unit, link in units.ENABLED.items():
+            enabled, is_wanted = os.path.islink(self.root + link), bool(_text(wanted, unit))
+            if enabled != is_wanted:
+                changes.append(Change(unit, _ENABLED[enabled], _ENABLED[is_wanted]))
+        if not changes and wanted.get(units.REFRESH_TIMER_PATH) and self.running and not self._refreshes():
+            changes.append(Change(units.REFRESH_TIMER, _STOPPED, _STARTED))
+        return changes
+
+    def apply(self, changes: t.Sequence[Change], *, unread: bool = False) -> None:
+        """Make the changes of :meth:`plan`: disable what goes, write and remove files, have systemd read them, enable what comes.
+
+        With `unread`, systemd may not have read what an earlier run has written, and does it now.
+        """
+        enabling = [change for change in changes if change.what in units.ENABLED and change.after != _STARTED]
+        written = [change for change in changes if change.what not in units.ENABLED]
+        for change in enabling:
+            if change.before == _ENABLED[True]:
+                self._disable(change.what)
+        for change in written:
+            if change.after:
+                files.write(self.root + change.what, change.after)
+            else:
+                files.remove(self.root + change.what)
+                self._remove_drop_in_directory(change.what)
+        if written or unread:
+            self.reload()
+        for change in enabling:
+            if change.after == _ENABLED[True]:
+                self.enable(change.what)
+        if any(change.what == units.REFRESH_TIMER_PATH and change.after or change.after == _STARTED for change in changes) and self.running:
+            # Anew where it runs, with another interval then.
+            self.run("systemctl", "restart", units.REFRESH_TIMER)
+
+    def _refreshes(self) -> bool:
+        return self.run("systemctl", "is-active", "--quiet", units.REFRESH_TIMER, tolerate=True)
 
     def reload(self) -> None:
         """Read the unit files again; nothing to do where systemd is not the running init, as in an image build."""
-        if os.path.isdir(self.root + "/run/systemd/system"):
-            self._systemctl("daemon-reload")
+        if self.running:
+            self.run("systemctl", "daemon-reload")
 
-    def enable(self) -> None:
-        self._systemctl("enable", "--quiet", UNIT)
+    def enable(self, unit: str) -> None:
+        self.run("systemctl", "enable", "--quiet", unit)
 
-    def disable(self) -> None:
-        self._systemctl("disable", "--quiet", UNIT)
+    def disable(self, unit: str) -> None:
+        self.run("systemctl", "disable", "--quiet", unit)
 
-    def _systemctl(self, *arguments: str) -> None:
-        code, out, err = self._run(["systemctl", *arguments], "")
-        if code != 0:
-            raise EgressError(f"systemctl {' '.join(arguments)} failed: {(err or out).strip()}")
+    def run(self, *arguments: str, tolerate: bool = False) -> bool:
+        """Run a command of systemd; whether it succeeded. Raises :class:`EgressError` when it did not and that is not to be tolerated."""
+        code, out, err = self._run(arguments, "")
+        if code != 0 and not tolerate:
+            raise EgressError(f"{' '.join(arguments)} failed: {(err or out).strip()}")
+        return code == 0
+
+    def _disable(self, unit: str) -> None:
+        if unit == units.REFRESH_TIMER and self.running:
+            self.run("systemctl", "stop", unit)
+        self.disable(unit)
+
+    def _remove_drop_in_directory(self, path: str) -> None:
+        directory = os.path.dirname(path)
+        if directory.endswith(".d"):
+            files.remove_directory(self.root + directory)
+
+
+_STARTED, _STOPPED = "started\n", "stopped\n"
+_ENABLED = {True: "enabled\n", False: "disabled\n"}
+
+
+def _text(wanted: Wanted, unit: str) -> t.Optional[str]:
+    return next((text for path, text in wanted.items() if os.path.basename(path) == unit), None)

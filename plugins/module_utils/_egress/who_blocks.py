@@ -6,7 +6,7 @@
 """Which rule of this host's own firewall stops a connection that failed, for those who ask why it did.
 
 Two kinds of evidence are brought together: what the rules say about the packet (foreign.py), and which counters move
-when one more packet is sent. Nothing is changed, and nothing is raised: without nft or the privilege to read the rules,
+when one more packet is sent to each address. Nothing is changed, and nothing is raised: without nft or the privilege to read the rules,
 or when it takes too long, the answer is empty.
 """
 
@@ -29,6 +29,9 @@ DEADLINE = 3.0
 #: Addresses that are asked about. The rules of others are hardly ever different.
 MAX_ADDRESSES = 4
 
+#: How a rule of ours is called.
+OWN = f"table '{FAMILY} {TABLE}' of smtp_egress"
+
 #: Packets by rule: table family, table, chain, handle. Named counters have their name in place of the handle.
 _Counts = t.Dict[t.Tuple[str, str, str, t.Union[int, str]], int]
 
@@ -39,21 +42,33 @@ _RULE = re.compile(r"rule with handle (\d+) in chain (\S+)")
 _ONE_AT_A_TIME = threading.Lock()
 
 
+class Rule(t.NamedTuple):
+    """A rule that stops the connection, in words. ``own``: it is in our own table."""
+
+    text: str
+    own: bool = False
+
+
 def explain(addresses: t.Sequence[str], port: int, uid: t.Optional[int] = None, run: t.Optional[nft.Run] = None) -> t.List[str]:
     """The rules that stop a TCP connection of user `uid` (default: this process) to `port` of `addresses`, each in words."""
+    return [rule.text for rule in find(addresses, port, uid, run) or ()]
+
+
+def find(addresses: t.Sequence[str], port: int, uid: t.Optional[int] = None, run: t.Optional[nft.Run] = None) -> t.Optional[t.List[Rule]]:
+    """As explain(), with our own rules told from those of others; None where they can not be read."""
     limit = time.monotonic() + DEADLINE
     command = nft.find()
     if command is None or not _ONE_AT_A_TIME.acquire(timeout=DEADLINE):
-        return []
+        return None
     try:
-        return _explain(nft.Nft(command, run or _runner(limit)), list(addresses)[:MAX_ADDRESSES], port, os.geteuid() if uid is None else uid)
+        return _find(nft.Nft(command, run or _runner(limit)), list(addresses)[:MAX_ADDRESSES], port, os.geteuid() if uid is None else uid)
     except (EgressError, OSError, subprocess.SubprocessError, KeyError):
-        return []
+        return None
     finally:
         _ONE_AT_A_TIME.release()
 
 
-def _explain(command: nft.Nft, addresses: t.Sequence[str], port: int, uid: int) -> t.List[str]:
+def _find(command: nft.Nft, addresses: t.Sequence[str], port: int, uid: int) -> t.List[Rule]:
     chains = command.chains()
     own = command.own_table()
     packets = [foreign.Syn(address, port, _names(uid)) for address in addresses if probe.outside(address)]
@@ -61,18 +76,19 @@ def _explain(command: nft.Nft, addresses: t.Sequence[str], port: int, uid: int) 
         return []
     tables = _tables(command, chains)
     before = _counts(tables)
-    probe.send_syn(packets[0].address, port, uid)
+    for packet in packets:
+        probe.send_syn(packet.address, port, uid)
     moved = {rule for rule, packets_now in _counts(_tables(command, chains)).items() if packets_now > before.get(rule, packets_now)}
     blocked = sorted(blocking.find(command, chains, packets), key=lambda entry: entry.priority)
     # That the legacy iptables is in use says nothing about this packet, and nft can not see its rules.
     found = [_sentence(command, entry, tables, moved) for entry in blocked if " " in entry.chain]
-    return _own_refusal(own, moved) + [sentence for sentence in found if sentence]
+    return _own_refusal(own, moved) + [Rule(sentence) for sentence in found if sentence]
 
 
 def _tables(command: nft.Nft, chains: t.Sequence[nft.Json]) -> t.List[nft.Json]:
     """What nft lists of every table that sees outgoing packets, ours included."""
-    names = dict.fromkeys((chain["family"], chain["table"]) for chain in foreign.output_chains(chains))
-    return [entry for name in [*names, (FAMILY, TABLE)] for entry in command.table(*name) or []]
+    others = command.tables({(chain["family"], chain["table"]) for chain in foreign.output_chains(chains)})
+    return [entry for listed in others.values() for entry in listed] + (command.own_table() or [])
 
 
 def _counts(listed: t.Sequence[nft.Json]) -> _Counts:
@@ -88,10 +104,10 @@ def _counts(listed: t.Sequence[nft.Json]) -> _Counts:
     return counts
 
 
-def _own_refusal(own: t.Optional[t.Sequence[nft.Json]], moved: t.Container[t.Any]) -> t.List[str]:
+def _own_refusal(own: t.Optional[t.Sequence[nft.Json]], moved: t.Container[t.Any]) -> t.List[Rule]:
     if own is None or not nft.is_ours(own) or (FAMILY, TABLE, "", "refused") not in moved:
         return []
-    return [f"table '{FAMILY} {TABLE}' of smtp_egress, which refuses this user; its counter 'refused' counted the packet"]
+    return [Rule(f"{OWN}, which refuses this user; its counter 'refused' counted the packet", own=True)]
 
 
 def _sentence(command: nft.Nft, entry: blocking.Blocked, tables: t.Sequence[nft.Json], moved: t.Container[t.Any]) -> str:

@@ -21,15 +21,12 @@ New settings are tried out first: the program, run as that user, fetches a token
 from __future__ import annotations
 
 import contextlib
-import importlib
-import io
 import json
 import os
 import pwd
-import sys
 import typing as t
-import zipfile
 
+from ansible_collections.outpost.smtp.plugins.module_utils import _zipapp
 from ansible_collections.outpost.smtp.plugins.module_utils._oauth import daemon, settings
 from ansible_collections.outpost.smtp.plugins.module_utils._oauth.settings import DATA, OAuthError, RelaySettings
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.files import create_file, read_file, remove_tree, replace_file, sync_directory
@@ -74,34 +71,12 @@ LimitCORE=0
 WantedBy=multi-user.target
 """
 
-_PYTHON = "/usr/bin/python3"
-
 Run = t.Callable[[t.Sequence[str]], Result]
 
 
 def program() -> bytes:
-    """The program as one file that Python runs (zipapp), the same octets for the same sources."""
-    package = settings.__name__.rsplit(".", 1)[0]
-    names = sorted(name for name in sys.modules if name.startswith(f"{package}.") and name != __name__)
-    files = {f"{name.replace('.', '/')}.py": _source(name) for name in names}
-    parts = package.split(".")
-    files.update({f"{'/'.join(parts[:depth])}/__init__.py": "" for depth in range(1, len(parts) + 1)})
-    files["__main__.py"] = f"import sys\n\nfrom {daemon.__name__} import main\n\nsys.exit(main(sys.argv[1:]))\n"
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for path in sorted(files):
-            archive.writestr(zipfile.ZipInfo(path), files[path])  # dated 1980
-    return packed.getvalue()
-
-
-def _source(name: str) -> str:
-    module = importlib.import_module(name)
-    return str(t.cast(t.Any, module.__spec__).loader.get_source(name))
-
-
-def _python() -> str:
-    """The Python that runs this, by the name that stays when the system's packages are upgraded."""
-    return _PYTHON if os.path.realpath(_PYTHON) == os.path.realpath(sys.executable) else sys.executable
+    """The program as one file that Python runs, the same octets for the same sources."""
+    return _zipapp.pack(daemon.__name__)
 
 
 def _entries(content: t.Optional[bytes]) -> t.Dict[str, t.Dict[str, t.Any]]:
@@ -147,7 +122,7 @@ class Installation:
     def set_up(self, relays: t.Sequence[RelaySettings], user: str, change: bool) -> bool:
         """Make the host run the proxy for these relays; return whether anything had to change. Raises OAuthError, OSError."""
         text = settings.to_json(relays).encode()
-        unit = _UNIT_TEXT.format(user=user, python=_python(), program=self._program, data=self._data).encode()
+        unit = _UNIT_TEXT.format(user=user, python=_zipapp.python(), program=self._program, data=self._data).encode()
         code = program()
         stale = {
             "program": read_file(self._program) != code,
@@ -211,7 +186,7 @@ class Installation:
         new = self._new_settings
         try:
             self._write_settings(new, text, user)
-            result = self._run([_python(), "-I", self._program, "fetch", new, self._tokens, self._settings])
+            result = self._run([_zipapp.python(), "-I", self._program, "fetch", new, self._tokens, self._settings])
             if result.rc != 0:
                 raise OAuthError(f"No access token can be had, nothing was changed: {result.err.strip() or 'the program ended without a word'}")
         finally:

@@ -64,6 +64,7 @@ class Answer(t.NamedTuple):
     * A, AAAA: the address as text; MX: ``(preference, host)``; TLSA: ``(usage, selector, matching type, data)``;
       SRV: ``(priority, weight, port, host)``; other types: the raw data
     * *canonical*: the name at the end of the aliases (CNAME), the one that was asked for if there are none
+    * *time_to_live*: seconds for which it may be kept, the least of all its records; None if it has none
     * *authenticated*: DNSSEC proves the answer (also that there are no records), as a resolver says whose word counts
     """
 
@@ -71,6 +72,7 @@ class Answer(t.NamedTuple):
     authenticated: bool
     rcode: int
     canonical: str
+    time_to_live: int | None = None
 
     @property
     def failed(self) -> bool:
@@ -248,6 +250,7 @@ def _exactly(sock: socket.socket, size: int, deadline: Deadline) -> bytes:
 class _Record(t.NamedTuple):
     name: str
     rdtype: int
+    time_to_live: int
     at: int
     """Where its data begins in the message."""
     data: bytes
@@ -268,6 +271,7 @@ def _read(message: bytes, question: bytes, rdtype: int, resolver: Resolver) -> A
         resolver.trusted and bool(flags & _AUTHENTIC),
         flags & 0x000F,
         name,
+        min((record.time_to_live for record in records), default=None),
     )
 
 
@@ -275,10 +279,10 @@ def _records(message: bytes, at: int, count: int) -> list[_Record]:
     records = []
     for _count in range(min(count, MAX_RECORDS)):
         name, at = _name(message, at)
-        rdtype, rdclass, _ttl, size = struct.unpack("!2HIH", _part(message, at, 10))
+        rdtype, rdclass, time_to_live, size = struct.unpack("!2HIH", _part(message, at, 10))
         at += 10
         if rdclass == _IN:
-            records.append(_Record(name, rdtype, at, _part(message, at, size)))
+            records.append(_Record(name, rdtype, time_to_live, at, _part(message, at, size)))
         at += size
     return records
 

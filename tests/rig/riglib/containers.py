@@ -46,9 +46,10 @@ class Containers:
         """The name of a host's container."""
         return f"{self._network}-{host}"
 
-    def create_network(self, lock: Lock) -> None:
-        """Create the lab's network, with a subnet of the runtime's choice and its own DNS."""
-        run([*self._command, "network", "create", *_each("--label", self._labels), self._network], lock=lock)
+    def create_network(self, lock: Lock, ipv6: bool = False) -> None:
+        """Create the lab's network, with subnets of the runtime's choice and its own DNS."""
+        families = ["--ipv6"] if ipv6 else []
+        run([*self._command, "network", "create", *families, *_each("--label", self._labels), self._network], lock=lock)
 
     def start(self, host: str, image: str, options: t.Sequence[str], names: t.Sequence[str], lock: Lock) -> str:
         """Start a host that the lab's DNS knows by ``names``, the first of them its own; its address."""

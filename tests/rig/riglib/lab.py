@@ -42,6 +42,7 @@ class Plan:
     count: int  # of each
     provider: bool
     mtas: tuple[str, ...] = ()  # names in mta.PACKAGES; they need the provider
+    ipv6: bool = False
 
     def hosts(self) -> dict[str, str]:
         """Name of each host -> name of its image; the provider comes first."""
@@ -62,7 +63,7 @@ def up(name: str, plan: Plan, command: t.Sequence[str], options: t.Sequence[str]
         lab.remove(lock)
         inventory.remove(directory)
         login = inventory.create(directory)
-        lab.create_network(lock)
+        lab.create_network(lock, plan.ipv6)
         lent: concurrent.futures.Future[provider.Lent] = concurrent.futures.Future()
 
         def bring_up(host: str, names: t.Sequence[str]) -> inventory.Host:

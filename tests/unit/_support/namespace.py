@@ -34,9 +34,51 @@ def available() -> bool:
 
 def run(rules: str, script: str) -> t.Any:
     """Load *rules* (as nft -f takes them) in a new network and run the Python *script* there; what it prints, from JSON."""
-    setup = f"{_LINK}nft -f - <<'RULES'\n{rules}\nRULES\nexec \"$0\" -c \"$1\""
+    return _run(rules, script, 'exec "$0" -c "$1"')
+
+
+_NEIGHBOUR = """
+unshare --net sleep 60 &
+neighbour=$!
+trap 'kill $neighbour' EXIT
+until [ "$(readlink /proc/$neighbour/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.01; done
+ip link set far netns $neighbour
+nsenter --target $neighbour --net sh -ec "$2"
+"$0" -c "$1"
+"""
+
+_LISTENER = """
+import os, socket, time
+listening = [socket.create_server((address, port), family=family) for port in {ports!r}
+             for address, family in (("{far}", socket.AF_INET), ("{far6}", socket.AF_INET6))]
+if os.fork() == 0:
+    os.closerange(0, 3)
+    while os.path.exists("/proc/%d" % {shell}):
+        time.sleep(0.1)
+"""
+
+
+def run_beside(ports: t.Sequence[int], rules: str, script: str, far_rules: str = "") -> t.Any:
+    """As run(), with a neighbour that listens on *ports* of FAR and FAR6 and has *far_rules*; it resets all other connections."""
+    far = f"""
+ip link set lo up
+ip link set far up
+ip address add {FAR}/24 dev far
+ip -6 address add {FAR6}/64 dev far nodad
+nft -f - <<'RULES'
+{far_rules}
+RULES
+{sys.executable} - <<'LISTENER'
+{_LISTENER.format(ports=list(ports), far=FAR, far6=FAR6, shell="int(os.environ['SHELL_OF_TEST'])")}
+LISTENER
+"""
+    return _run(rules, script, "export SHELL_OF_TEST=$$\n" + _NEIGHBOUR, far)
+
+
+def _run(rules: str, script: str, last: str, *arguments: str) -> t.Any:
+    setup = f"{_LINK}nft -f - <<'RULES'\n{rules}\nRULES\n{last}"
     prelude = f"import sys; sys.path[:0] = {sys.path!r}\n"
-    command = ["unshare", "--net", "sh", "-ec", setup, sys.executable, prelude + script]
+    command = ["unshare", "--net", "sh", "-ec", setup, sys.executable, prelude + script, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -50,7 +50,8 @@ def test_anybody_else_is_refused_at_once_and_counted(host, port):
 
 
 def test_an_exempt_user_is_let_through(host):
-    assert connect(host, "root", 465)[0] == "reached"
+    assert connect(host, "backup", 465)[0] == "reached"
+    assert connect(host, "root", 465)[0] == "refused"
 
 
 def test_the_mta_may_not_open_another_port_of_the_relay(host):
@@ -67,3 +68,11 @@ def test_the_rules_survive_the_firewall_service(host, action):
     host.run_test("systemctl start nftables")
     assert host.run(f"systemctl {action} nftables").succeeded
     assert connect(host, "nobody", 587)[0] == "refused"
+
+
+def test_what_was_changed_is_confirmed_and_kept_fresh(host):
+    assert not host.file("/var/lib/outpost-smtp/rollback.json").exists
+    assert host.service("outpost-smtp-egress-refresh.timer").is_running
+    before = host.check_output("nft --stateless list table inet outpost_smtp")
+    assert host.run("systemctl start outpost-smtp-egress-refresh.service").succeeded
+    assert host.check_output("nft --stateless list table inet outpost_smtp") == before

@@ -114,4 +114,13 @@ POSTFIX: tuple[Entry, ...] = (
         False,
         "Postfix log 'unknown service'",
     ),
+    Entry(
+        "postfix_unit_may_not_connect",
+        ("connect",),
+        "{where}: systemd keeps Postfix from it, though this test got through: {detail}.",
+        "Lift that limit with a drop-in for the unit.",
+        OPERATOR,
+        False,
+        "systemd.resource-control(5) IPAddressDeny, systemd.exec(5) RestrictAddressFamilies, PrivateNetwork",
+    ),
 )

@@ -261,7 +261,7 @@ class Children:
 def as_user(relays: t.List[Answer]) -> t.List[Answer]:
     told: t.List[Answer] = []
     params = {**DEFAULTS, "relays": relays, "run_as": "nobody", "on_failure": "report"}
-    smtp_auth_info.run(t.cast(t.Any, types.SimpleNamespace(params=params, exit_json=lambda **facts: told.append(facts))))
+    smtp_auth_info.run(t.cast(t.Any, types.SimpleNamespace(params=params, check_mode=False, exit_json=lambda **facts: told.append(facts))))
     return t.cast("t.List[Answer]", told[0]["results"])
 
 
@@ -284,6 +284,28 @@ def test_rules_that_stop_a_user_are_told_by_all_relays_at_once(monkeypatch: pyte
     assert results.pop(2)["ok"]
     for result, port in zip(results, ports):
         assert result["diagnosis"]["code"] == "egress_blocked_local" and f"the rule of {port}" in str(result["diagnosis"])
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_a_user_who_is_yet_to_come_is_no_error_in_check_mode(certificates: Certificates, check_mode: bool) -> None:
+    """As in mode guard on a host that has no Postfix yet."""
+    with Server(conversation(tls="implicit", context=certificates.good())) as server:
+        answer = run({"relays": [entry(server.port, certificates)], "run_as": "nobody-of-that-name"}, check_mode)
+
+    if check_mode:
+        assert answer["ok"] and "no user nobody-of-that-name yet" in str(answer["warnings"])
+    else:
+        assert answer["failed"] and "nobody-of-that-name" in answer["msg"]
+
+
+def test_what_stops_the_mail_is_told_in_one_word(certificates: Certificates) -> None:
+    with Server(conversation(tls="implicit", context=certificates.good())) as server:
+        wrong = entry(server.port, certificates, name="wrong", password="another")
+        relays = [entry(server.port, certificates, name="right"), wrong, {"name": "closed", "host": HOST, "port": unused_port()}]
+        answer = run({"relays": relays, "on_failure": "report"})
+
+    causes = [result["blocked_by"] and result["blocked_by"]["cause"] for result in answer["results"]]
+    assert causes == [None, "authentication", "relay_refused"]
 
 
 def test_a_login_that_a_proxy_refuses_is_not_sent_to_it_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import typing as t
 from pathlib import Path
@@ -11,7 +12,7 @@ import jinja2
 import pytest
 from ansible.module_utils.testing import patch_module_args
 
-from ansible_collections.outpost.smtp.plugins.module_utils._egress import ruleset
+from ansible_collections.outpost.smtp.plugins.module_utils._egress import program, ruleset
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.addresses import Addresses
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.errors import EgressError
 from ansible_collections.outpost.smtp.plugins.modules import smtp_egress
@@ -26,17 +27,20 @@ class FakeEgress:
     asked: t.ClassVar[t.List[t.Any]] = []
     outcome: t.ClassVar[t.Any] = {"changed": True}
 
-    def __init__(self, _nft: t.Any, _systemd: t.Any, *, check_mode: bool) -> None:
-        self.asked.append(check_mode)
+    def __init__(self, _nft: t.Any, _run: t.Any, *, check_mode: bool, entry: str) -> None:
+        self.asked.extend([check_mode, entry])
 
-    def present(self, request: t.Any, *, report_missing: bool) -> t.Dict[str, t.Any]:
-        self.asked.extend([request, report_missing])
+    def present(self, request: t.Any, terms: t.Any, *, report_missing: bool) -> t.Dict[str, t.Any]:
+        self.asked.extend([request, terms, report_missing])
         if isinstance(self.outcome, Exception):
             raise self.outcome  # pylint: disable=raising-bad-type  # seen as the dictionary that it is at first
         return t.cast(t.Dict[str, t.Any], self.outcome)
 
     def absent(self) -> t.Dict[str, t.Any]:
         return {"changed": False, "asked": "absent"}
+
+    def confirmed(self) -> t.Dict[str, t.Any]:
+        return {"changed": False, "asked": "confirmed"}
 
 
 @pytest.fixture
@@ -56,14 +60,22 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 def test_options_become_a_request(run: t.Callable[..., t.Dict[str, t.Any]]) -> None:
     result = run(**WANTED, exempt_users=["root"], packages_missing="report", _ansible_check_mode=True)
     assert result["changed"]
-    check_mode, request, report_missing = FakeEgress.asked
-    assert check_mode and report_missing
+    check_mode, entry, request, terms, report_missing = FakeEgress.asked
+    assert check_mode and report_missing and entry == program.__name__
     assert [tuple(relay) for relay in request.relays] == [("smtp-example-net", "smtp.example.net", 465)]
-    assert (request.user, request.exempt_users, request.text) == ("postfix", ["root"], "text")
+    assert request[1:] == ("postfix", ["root"], "text", "auto", ("relays",))
+    assert terms == (0, 10, 60)
 
 
-def test_absent_needs_no_rules(run: t.Callable[..., t.Dict[str, t.Any]]) -> None:
-    assert run(state="absent")["asked"] == "absent"
+def test_all_options_are_handed_on(run: t.Callable[..., t.Dict[str, t.Any]]) -> None:
+    run(**WANTED, manager="ufw", destinations=["192.0.2.0/24"], refresh=300, proof_timeout=0, rollback_timeout=60)
+    _check_mode, _entry, request, terms, _report_missing = FakeEgress.asked
+    assert (request.manager, request.destinations) == ("ufw", ("192.0.2.0/24",)) and terms == (300, 0, 60)
+
+
+@pytest.mark.parametrize("state", ["absent", "confirmed"])
+def test_other_states_need_no_rules(run: t.Callable[..., t.Dict[str, t.Any]], state: str) -> None:
+    assert run(state=state)["asked"] == state
 
 
 @pytest.mark.parametrize(
@@ -75,6 +87,11 @@ def test_absent_needs_no_rules(run: t.Callable[..., t.Dict[str, t.Any]]) -> None
         ({**WANTED, "relays": [{"host": "192.0.2.1 } }", "port": 465}]}, "relays[0]"),
         ({**WANTED, "relays": [{"host": "smtp.example.net", "port": 0}]}, "relays[0] (smtp.example.net).port"),
         ({**WANTED, "relays": [{"host": "smtp.example.net", "port": 465, "password": "x"}]}, "relays.password"),
+        ({**WANTED, "destinations": "192.0.2.1 } }"}, "destinations must be 'relays', 'any' or a list of networks"),
+        ({**WANTED, "destinations": ["192.0.2.1/24"]}, "destinations: '192.0.2.1/24' is not an address or network"),
+        ({**WANTED, "refresh": 5}, "refresh must be 0, or from 10 to 86400 seconds, and is 5"),
+        ({**WANTED, "rollback_timeout": -1}, "rollback_timeout must be 0, or from 5 to 3600 seconds"),
+        ({**WANTED, "proof_timeout": 10000}, "proof_timeout must be 0, or from 1 to 300 seconds"),
     ],
 )
 def test_wrong_options_are_named(run: t.Callable[..., t.Dict[str, t.Any]], options: t.Dict[str, t.Any], message: str) -> None:
@@ -87,8 +104,14 @@ def test_a_doubt_is_a_warning(run: t.Callable[..., t.Dict[str, t.Any]], monkeypa
     warned: t.List[str] = []
     monkeypatch.setattr(smtp_egress.AnsibleModule, "warn", lambda _module, text: warned.append(text))
     doubt = {"chain": "ip filter OUTPUT", "destinations": ["192.0.2.10 port 465"]}
-    result = run({"changed": True, "blocking_chains": [doubt]}, **WANTED)
-    assert result["changed"] and "chain 'ip filter OUTPUT' may stop mail to 192.0.2.10 port 465" in str(warned)
+    lost = {"ok": False, "address": "192.0.2.11", "port": 465, "mta": "timeout"}
+    note = {"at": "2026-11-23T12:00:00Z", "why": "nobody confirmed it"}
+    result = run({"changed": True, "blocking_chains": [doubt], "proof": [lost, {"ok": True}], "rolled_back": note}, **WANTED)
+    assert result["changed"] and warned == [
+        "chain 'ip filter OUTPUT' may stop mail to 192.0.2.10 port 465; its rules alone do not tell",
+        "192.0.2.11 port 465 is not reached by the mail server's user: timeout",
+        "the change before this one was taken back at 2026-11-23T12:00:00Z: nobody confirmed it",
+    ]
 
 
 def test_a_failure_is_a_sentence_with_its_facts(run: t.Callable[..., t.Dict[str, t.Any]]) -> None:
@@ -101,15 +124,22 @@ def test_a_bug_is_a_sentence_too(run: t.Callable[..., t.Dict[str, t.Any]]) -> No
     assert result["failed"] and result["msg"] == "unexpected RuntimeError: surprise; please report this as a bug"
 
 
-def template(mode: str, exempt: t.List[int], ipv6: t.List[str]) -> str:
+def template(mode: str, exempt: t.List[int], ipv6: t.List[str], destinations: t.Any = "relays", forwarded: bool = False) -> str:
     """The role's rule set as it is loaded for two relays."""
     relays = [{"name": "primary", "host": "a.example.net", "port": 465}, {"name": "second", "host": "b.example.net", "port": 2525}]
     environment = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined, autoescape=False)
     environment.filters["comment"] = "# {}".format
     source = (ROLE / "templates" / "outpost_smtp.nft.j2").read_text()
-    text = environment.from_string(source).render(smtp_egress_mode=mode, __smtp_egress_relays=relays, ansible_managed="Managed")
+    text = environment.from_string(source).render(
+        smtp_egress_mode=mode,
+        smtp_egress_destinations=destinations,
+        smtp_egress_guard_forwarded=forwarded,
+        __smtp_egress_relays=relays,
+        ansible_managed="Managed",
+    )
     found = {"a.example.net": Addresses(["192.0.2.10"], ipv6, "dns"), "b.example.net": Addresses(["192.0.2.20"], [], "dns")}
-    return ruleset.render(text, found, ruleset.Users(101, exempt))
+    networks = [ipaddress.ip_network(network) for network in destinations] if isinstance(destinations, list) else []
+    return ruleset.render(text, found, ruleset.Users(101, exempt), networks)
 
 
 COMMON = ['output: oifname "lo" accept', "output: tcp flags & (fin | syn | rst | ack) == syn jump smtp"]
@@ -144,14 +174,35 @@ def test_the_rules_of_mode_guard() -> None:
     ]
 
 
+def test_the_rules_for_any_destination_and_for_networks() -> None:
+    sender = 'meta skuid 101 counter name "accepted" accept'
+    assert [rule for rule in ruleset.rules(template("guard", [], [], "any")) if "accepted" in rule] == [
+        f"smtp: tcp dport 465 {sender}",
+        f"smtp: tcp dport 2525 {sender}",
+    ]
+    assert [rule for rule in ruleset.rules(template("guard", [], [], ["192.0.2.0/24"])) if "accepted" in rule] == [
+        f"smtp: ip daddr {{ 192.0.2.0/24 }} tcp dport 465 {sender}",
+        f"smtp: ip daddr {{ 192.0.2.0/24 }} tcp dport 2525 {sender}",
+    ]
+
+
+def test_what_is_forwarded_is_refused_only_when_asked_for() -> None:
+    text = template("guard", [], [], forwarded=True)
+    ruleset.require_own_table_only(text)
+    refused = 'tcp dport { 25, 465, 587 } tcp flags & (fin | syn | rst | ack) == syn counter name "refused_forwarded" reject with tcp reset'
+    assert [rule for rule in ruleset.rules(text) if rule.startswith("forward: ")] == ["forward: ct status dnat accept", f"forward: {refused}"]
+    assert "hook forward" not in template("guard", [], [])
+
+
 def test_nobody_is_exempt_by_default() -> None:
     assert not [rule for rule in ruleset.rules(template("guard", [], [])) if "skuid {" in rule]
 
 
+@pytest.mark.parametrize("destinations", ["relays", "any", ["192.0.2.0/24"]])
 @pytest.mark.parametrize("mode", ["allow", "guard"])
-def test_no_rule_can_lock_anybody_out(mode: str) -> None:
+def test_no_rule_can_lock_anybody_out(mode: str, destinations: t.Any) -> None:
     """The only way to a reject goes through a rule that names the three mail ports, and no policy drops."""
-    text = template(mode, [0], ["2001:db8::10"])
+    text = template(mode, [0], ["2001:db8::10"], destinations)
     assert text.count("policy accept;") == text.count("type filter") == 1
     rules = ruleset.rules(text)
     assert [rule for rule in rules if "reject" in rule] == ['refuse: counter name "refused" reject with tcp reset']

@@ -9,124 +9,19 @@ import typing as t
 from pathlib import Path
 
 import pytest
+from egress_host import DROPPING, MARK, TEXT, WAYS, Host, Init, Kernel, Killed
 
-from ansible_collections.outpost.smtp.plugins.module_utils._egress import addresses, blocking, egress, probe, state
-from ansible_collections.outpost.smtp.plugins.module_utils._egress.addresses import Relay
-from ansible_collections.outpost.smtp.plugins.module_utils._egress.egress import Egress, Request
+from ansible_collections.outpost.smtp.plugins.module_utils._egress import blocking, helper, own_table, probe, rollback_file, state
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.errors import EgressError
-from ansible_collections.outpost.smtp.plugins.module_utils._egress.nft import Json
-from ansible_collections.outpost.smtp.plugins.module_utils._egress.systemd import DROP_IN_PATH, ENABLED_PATH, UNIT_PATH, Systemd
+from ansible_collections.outpost.smtp.plugins.module_utils._egress.units import (
+    DROP_IN_PATH,
+    ROLLBACK_PATH,
+    ROLLBACK_UNIT,
+    UNIT,
+    UNIT_PATH,
+)
 
-TEXT = """\
-table inet outpost_smtp
-delete table inet outpost_smtp
-table inet outpost_smtp {
-	chain managed_by_outpost_smtp {
-	}
-	chain output {
-		type filter hook output priority 60; policy accept;
-		ip daddr @ipv4:smtp.example.net@ tcp dport 465 accept
-		ip6 daddr @ipv6:smtp.example.net@ tcp dport 465 accept
-		meta skuid @uid:user@ accept
-	}
-}
-"""
-RELAYS = [Relay("primary", "smtp.example.net", 465)]
-MARK = {"chain": {"family": "inet", "table": "outpost_smtp", "name": "managed_by_outpost_smtp"}}
-OUTPUT = {"chain": {"family": "inet", "table": "outpost_smtp", "name": "output", "hook": "output", "prio": 60}}
-DROPPING = {"family": "inet", "table": "filter", "name": "output", "type": "filter", "hook": "output", "prio": 0, "policy": "drop"}
-
-
-class Kernel:
-    """What nft would do: it lists as our table the text that was last loaded."""
-
-    command = "/usr/sbin/nft"
-
-    def __init__(self) -> None:
-        self.loaded: t.Optional[t.List[Json]] = None
-        self.foreign: t.List[Json] = []
-        self.foreign_rules: t.List[Json] = []
-        self.counted = 0
-        self.calls: t.List[str] = []
-        self.fails_on = ""
-
-    def own_table(self) -> t.Optional[t.List[Json]]:
-        if self.loaded is None:
-            return None
-        return [*self.loaded, {"counter": {"name": "accepted", "packets": self.counted, "bytes": 0}}]
-
-    def own_table_text(self) -> str:
-        return repr(self.loaded or "")
-
-    def table(self, _family: str, _name: str) -> t.List[Json]:
-        return self.foreign_rules
-
-    def chains(self) -> t.List[Json]:
-        return self.foreign
-
-    def check(self, text: str) -> None:
-        self._called("check")
-
-    def load(self, text: str) -> None:
-        self._called("load")
-        self.counted = 0
-        self.loaded = [MARK, OUTPUT, {"rule": {"chain": "output", "text": text}}]
-
-    def delete_own_table(self) -> None:
-        self._called("delete")
-        self.loaded = None
-
-    def _called(self, call: str) -> None:
-        self.calls.append(call)
-        if call == self.fails_on:
-            raise EgressError(f"{call} failed")
-
-
-class Init(Systemd):
-    """systemd that only keeps its files."""
-
-    installed = True
-
-    def __init__(self, root: str) -> None:
-        super().__init__(lambda _arguments, _text: (0, "", ""), root)
-        self.reloads = 0
-
-    def reload(self) -> None:
-        self.reloads += 1
-
-    def enable(self) -> None:
-        link = Path(self.root + ENABLED_PATH)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(UNIT_PATH)
-
-    def disable(self) -> None:
-        Path(self.root + ENABLED_PATH).unlink()
-
-
-class Host:
-    """A host in a directory."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.kernel: t.Optional[Kernel] = Kernel()
-        self.init = Init(str(root))
-        self.dns: t.Dict[str, addresses.Answer] = {"ipv4": ["192.0.2.10"], "ipv6": ["2001:db8::10"]}
-        self.user = "root"
-
-    def egress(self, check_mode: bool = False) -> Egress:
-        lookup: addresses.Lookup = lambda _host, family: self.dns[family]  # noqa: E731
-        return Egress(self.kernel, self.init, check_mode=check_mode, root=str(self.root), lookup=lookup)  # type: ignore[arg-type]
-
-    def present(self, check_mode: bool = False, **options: t.Any) -> t.Dict[str, t.Any]:
-        return self.egress(check_mode).present(Request(RELAYS, self.user, [], TEXT), **options)
-
-    def absent(self, check_mode: bool = False) -> t.Dict[str, t.Any]:
-        return self.egress(check_mode).absent()
-
-    def snapshot(self) -> t.Tuple[t.Any, ...]:
-        """Everything that a run could touch."""
-        files = {str(path): path.read_text() if path.is_file() else "" for path in sorted(self.root.rglob("*")) if not path.is_symlink()}
-        return files, self.kernel and self.kernel.loaded, self.init.enabled, self.init.reloads
+RULES_PATH = own_table.RULES_PATH
 
 
 @pytest.fixture
@@ -151,10 +46,11 @@ def test_first_run_second_run_and_check_mode(host: Host) -> None:
 
     first = host.present()
     assert first["changed"] and first["diff"] == predicted["diff"]
-    assert [entry["after_header"] for entry in first["diff"]] == [egress.RULES_PATH, UNIT_PATH, DROP_IN_PATH, "outpost-smtp-egress.service"]
-    assert first["addresses"] == [
-        {"name": "primary", "host": "smtp.example.net", "port": 465, "ipv4": ["192.0.2.10"], "ipv6": ["2001:db8::10"], "source": "dns"}
-    ]
+    written = [RULES_PATH, helper.PATH, UNIT_PATH, ROLLBACK_PATH, DROP_IN_PATH, UNIT, ROLLBACK_UNIT]
+    assert [entry["after_header"] for entry in first["diff"]] == written
+    addresses = {"ipv4": ["192.0.2.10"], "ipv6": ["2001:db8::10"], "source": "dns", "leaving": []}
+    assert first["addresses"] == [{"name": "primary", "host": "smtp.example.net", "port": 465, **addresses}]
+    assert first["manager"] == "nftables" and first["opened"] == [] and first["rollback"] == {"armed": False, "seconds": 0}
     assert first["rules"][0] == "output: ip daddr { 192.0.2.10 } tcp dport 465 accept"
     assert first["persistent"] and host.init.reloads == 1
 
@@ -167,7 +63,7 @@ def test_first_run_second_run_and_check_mode(host: Host) -> None:
 
 
 def test_absent_leaves_nothing_of_ours(host: Host) -> None:
-    untouched = host.snapshot()[:3]
+    untouched = host.snapshot()
     assert not host.absent()["changed"]
     host.present()
     done = host.snapshot()
@@ -175,23 +71,25 @@ def test_absent_leaves_nothing_of_ours(host: Host) -> None:
     assert host.snapshot() == done
     removed = host.absent()
     assert removed["changed"] and removed["diff"] == predicted["diff"]
-    assert not list(host.root.rglob("*outpost*")) and kernel(host).loaded is None
-    assert untouched[1:] == host.snapshot()[1:3]
+    assert host.snapshot() == untouched
     assert not host.absent()["changed"]
 
 
-@pytest.mark.parametrize("lost", ["table", "rule", "file", "text", "memory", "unit", "drop-in", "enabled"])
+@pytest.mark.parametrize("lost", ["table", "rule", "file", "text", "memory", "unit", "drop-in", "helper", "enabled", "way"])
 def test_what_was_lost_comes_back(host: Host, lost: str) -> None:
+    kernel(host).foreign = [DROPPING]
     host.present()
-    done = host.snapshot()[:3]
+    done = host.snapshot()
     if lost == "table":
         kernel(host).loaded = None
     elif lost == "rule":
         kernel(host).loaded = [MARK]
     elif lost == "enabled":
-        host.init.disable()
+        host.init.disable(UNIT)
+    elif lost == "way":
+        host.open("nftables", WAYS[:1])
     else:
-        paths = {"file": egress.RULES_PATH, "text": egress.RULES_PATH, "memory": state.PATH, "unit": UNIT_PATH, "drop-in": DROP_IN_PATH}
+        paths = {"text": RULES_PATH, "file": RULES_PATH, "memory": state.PATH, "unit": UNIT_PATH, "drop-in": DROP_IN_PATH, "helper": helper.PATH}
         path = Path(str(host.root) + paths[lost])
         path.unlink()
         if lost == "text":
@@ -199,7 +97,7 @@ def test_what_was_lost_comes_back(host: Host, lost: str) -> None:
     predicted = host.present(check_mode=True)
     healed = host.present()
     assert healed["changed"] and healed["diff"] and healed["diff"] == predicted["diff"]
-    assert host.snapshot()[:3] == done
+    assert host.snapshot() == done
     assert not host.present()["changed"]
 
 
@@ -211,7 +109,7 @@ def test_a_changed_address_is_loaded_and_a_failed_query_is_not(host: Host) -> No
     host.dns = {"ipv4": ["192.0.2.11"], "ipv6": None}
     moved = host.present()
     assert moved["changed"] and moved["addresses"][0]["ipv6"] == ["2001:db8::10"]
-    assert "192.0.2.11" in Path(str(host.root) + egress.RULES_PATH).read_text()
+    assert "{ 192.0.2.10, 192.0.2.11 }" in host.path(RULES_PATH).read_text() and moved["addresses"][0]["leaving"] == ["192.0.2.10"]
 
 
 def test_a_name_that_never_resolved_changes_nothing(host: Host) -> None:
@@ -237,9 +135,6 @@ def test_a_run_killed_after_the_load_is_completed_by_the_next(host: Host, monkey
     host.present()
     host.dns["ipv4"] = ["192.0.2.11"]
 
-    class Killed(BaseException):
-        pass
-
     def killed(*_arguments: t.Any) -> None:
         raise Killed
 
@@ -254,9 +149,6 @@ def test_a_run_killed_after_the_load_is_completed_by_the_next(host: Host, monkey
 
 
 def test_a_run_killed_before_systemd_has_read_the_units_is_completed_by_the_next(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Killed(BaseException):
-        pass
-
     def killed(_init: Init) -> None:
         raise Killed
 
@@ -274,7 +166,7 @@ def test_a_run_killed_before_systemd_has_read_the_units_is_completed_by_the_next
         assert not run()["changed"] and host.init.reloads == before + 1
 
 
-@pytest.mark.parametrize("path", [egress.RULES_PATH, UNIT_PATH, DROP_IN_PATH, state.PATH])
+@pytest.mark.parametrize("path", [RULES_PATH, UNIT_PATH, DROP_IN_PATH, state.PATH, rollback_file.PATH, helper.PATH])
 def test_absent_removes_what_a_killed_run_left(host: Host, path: str) -> None:
     directory, name = os.path.split(str(host.root) + path)
     os.makedirs(directory)
@@ -309,7 +201,7 @@ def test_without_nft(host: Host) -> None:
 
 
 def test_without_the_user(host: Host) -> None:
-    host.user = "nobody-of-that-name"
+    host.request = host.request._replace(user="nobody-of-that-name")
     with pytest.raises(EgressError, match="user 'nobody-of-that-name' does not exist"):
         host.present()
     assert host.present(check_mode=True)["changed"]
@@ -318,7 +210,7 @@ def test_without_the_user(host: Host) -> None:
 
 @pytest.mark.parametrize("name", ["root accept\n\t\tdrop", "@uid:user@", "", "0", "x\0y"])
 def test_a_user_is_looked_up_and_never_written(host: Host, name: str) -> None:
-    host.user = name
+    host.request = host.request._replace(user=name)
     with pytest.raises(EgressError, match="does not exist"):
         host.present()
 
@@ -326,7 +218,8 @@ def test_a_user_is_looked_up_and_never_written(host: Host, name: str) -> None:
 def test_exempt_users_become_ids(host: Host) -> None:
     nobody = pwd.getpwnam("nobody").pw_uid
     text = TEXT.replace("@uid:user@", "@uid:exempt_users@")
-    result = host.egress().present(Request(RELAYS, "no such user", ["nobody", "root"], text))
+    host.request = host.request._replace(user="no such user", exempt_users=["nobody", "root"], text=text)
+    result = host.present()
     assert f"output: meta skuid {{ 0, {nobody} }} accept" in result["rules"]
 
 
@@ -345,7 +238,8 @@ def test_the_drop_in_is_only_there_for_a_service_that_flushes(host: Host) -> Non
     assert not Path(str(host.root) + DROP_IN_PATH).parent.exists()
 
 
-def test_a_chain_that_drops_is_named_before_anything_is_changed(host: Host) -> None:
+def test_without_a_manager_a_chain_that_drops_is_named_before_anything_is_changed(host: Host) -> None:
+    host.request = host.request._replace(manager="none")
     kernel(host).foreign = [DROPPING]
     untouched = host.snapshot()
     for check_mode in (True, False):
@@ -358,6 +252,7 @@ def test_a_chain_that_drops_is_named_before_anything_is_changed(host: Host) -> N
 
 
 def test_an_address_without_a_route_is_not_missed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.request = host.request._replace(manager="none")
     kernel(host).foreign = [{**DROPPING, "family": "ip6"}]
     with pytest.raises(EgressError):
         host.present()
@@ -367,7 +262,8 @@ def test_an_address_without_a_route_is_not_missed(host: Host, monkeypatch: pytes
 
 def test_a_chain_behind_ours_stays_in_doubt(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """Our counter has moved before such a chain sees the packet, so it proves nothing there."""
-    kernel(host).foreign_rules = [{"rule": {"chain": "output", "handle": 4, "expr": [{"xt": None}, {"accept": None}]}}]
+    host.request = host.request._replace(manager="none")
+    kernel(host).foreign_rules = [{"rule": {"chain": "output", "handle": 4, "expr": [{"limit": {"rate": 1, "per": "second"}}, {"accept": None}]}}]
     monkeypatch.setattr(probe, "leaves", lambda *_arguments: True)
     for behind in ({"prio": 61}, {"prio": 60}, {"prio": -300, "hook": "postrouting"}):
         kernel(host).foreign = [{**DROPPING, **behind}]
@@ -376,8 +272,9 @@ def test_a_chain_behind_ours_stays_in_doubt(host: Host, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("gets_out", [True, False])
 def test_what_the_rules_do_not_tell_a_packet_does(host: Host, monkeypatch: pytest.MonkeyPatch, gets_out: bool) -> None:
+    host.request = host.request._replace(manager="none")
     kernel(host).foreign = [DROPPING]
-    kernel(host).foreign_rules = [{"rule": {"chain": "output", "handle": 4, "expr": [{"xt": None}, {"accept": None}]}}]
+    kernel(host).foreign_rules = [{"rule": {"chain": "output", "handle": 4, "expr": [{"limit": {"rate": 1, "per": "second"}}, {"accept": None}]}}]
     sent = []
 
     def leaves(address: str, port: int, uid: int, counter: t.Callable[[], int]) -> bool:
@@ -394,6 +291,6 @@ def test_what_the_rules_do_not_tell_a_packet_does(host: Host, monkeypatch: pytes
     else:
         with pytest.raises(EgressError, match="a packet sent to try it did not get out") as caught:
             host.present()
-        assert caught.value.facts["changed"] is True
-        assert kernel(host).loaded  # our own table closes nothing that must be open
+        assert caught.value.facts["changed"] is False and caught.value.facts["rolled_back"]
+        assert not kernel(host).loaded
     assert sorted(sent) == [("192.0.2.10", 465, 0, 0), ("2001:db8::10", 465, 0, 0)]

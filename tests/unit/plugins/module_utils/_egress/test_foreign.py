@@ -36,7 +36,12 @@ def state(right: t.Any, op: str = "in") -> t.Dict[str, t.Any]:
     return match({"ct": {"key": "state"}}, right, op)
 
 
+def flags(mask: t.Any, right: t.Any, op: str = "==") -> t.Dict[str, t.Any]:
+    return match({"&": [{"payload": {"protocol": "tcp", "field": "flags"}}, mask]}, right, op)
+
+
 DPORT = payload("tcp", "dport", 465)
+SYN_FLAGS = ["fin", "syn", "rst", "ack"]
 
 
 def outcome(
@@ -80,6 +85,11 @@ def test_without_rules_the_policy_decides() -> None:
         state(["new", "established"]),
         state("new"),
         state({"set": ["new", "untracked"]}),
+        flags(SYN_FLAGS, "syn"),
+        flags({"|": SYN_FLAGS}, "syn"),
+        flags({"|": [{"|": [{"|": ["fin", "syn"]}, "rst"]}, "ack"]}, "syn"),
+        flags("ack", "ack", "!="),
+        flags(["syn", "ack"], ["syn", "ack"], "!="),
     ],
 )
 def test_a_rule_that_matches_for_certain(expression: t.Dict[str, t.Any]) -> None:
@@ -105,6 +115,8 @@ def test_a_rule_that_matches_for_certain(expression: t.Dict[str, t.Any]) -> None
         meta("oifname", "lo"),
         state(["established", "related"]),
         state("new", "!="),
+        flags(SYN_FLAGS, "syn", "!="),
+        flags(["fin", "syn"], ["fin", "syn"]),
     ],
 )
 def test_a_rule_that_does_not_match(expression: t.Dict[str, t.Any]) -> None:
@@ -123,7 +135,8 @@ def test_a_rule_that_does_not_match(expression: t.Dict[str, t.Any]) -> None:
         meta("mark", 1),
         meta("oifname", "eth0"),
         match({"ct": {"key": "mark"}}, 1),
-        match({"&": [{"payload": {"protocol": "tcp", "field": "flags"}}, 2]}, 2),
+        flags(2, 2),
+        flags([*SYN_FLAGS, "cwr"], "syn"),
         match({"concat": [{"meta": {"key": "l4proto"}}]}, {"set": []}),
         LIMIT,
         {"xt": None},
@@ -139,6 +152,26 @@ def test_a_rule_that_can_not_be_judged_leaves_doubt_only_where_it_matters(expres
     assert outcome([expression, DROP]) == STOP
     assert outcome([expression, DROP], policy="accept") == UNKNOWN
     assert outcome([DPORT, ACCEPT], [expression, DROP]) == PASS
+
+
+def test_where_the_user_is_not_known_a_rule_about_users_leaves_doubt() -> None:
+    anybody = V4._replace(users=())
+    assert outcome([meta("skuid", "postfix"), ACCEPT], packet=anybody) == UNKNOWN
+    assert outcome([meta("skuid", "postfix"), DROP], policy="accept", packet=anybody) == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("way", "addresses"),
+    [
+        ((4, "192.0.2.10", 465), ["192.0.2.10"]),
+        ((4, "192.0.2.0/24", 465), ["192.0.2.0", "192.0.2.255"]),
+        ((6, "2001:db8::/64", 465), ["2001:db8::", "2001:db8::ffff:ffff:ffff:ffff"]),
+        ((4, "", 465), ["198.51.100.1"]),
+        ((6, "", 465), ["2001:db8::1"]),
+    ],
+)
+def test_packets_that_stand_for_a_network(way: t.Tuple[int, str, int], addresses: t.List[str]) -> None:
+    assert foreign.samples(*way) == [Syn(address, 465, ()) for address in addresses]
 
 
 def test_an_unknown_verdict_and_a_queue_leave_doubt() -> None:
@@ -205,7 +238,11 @@ def test_only_foreign_filters_on_the_way_out_are_looked_at() -> None:
         ([], "nftables"),
         ([chain("output")], "nftables"),
         ([chain("OUTPUT", family="ip")], "iptables"),
+        ([chain("POSTROUTING", table="mangle", family="ip6")], "iptables"),
+        ([chain("OUTPUT", table="netavark")], "nftables"),
+        ([chain("output", family="ip")], "nftables"),
         ([chain("OUTPUT", family="ip"), chain("ufw-before-output", family="ip")], "ufw"),
+        ([chain("OUTPUT", family="ip6"), chain("ufw6-before-output", family="ip6")], "ufw"),
         ([chain("OUTPUT", family="ip"), chain("filter_OUTPUT", table="firewalld")], "firewalld"),
     ],
 )

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.outpost.smtp.plugins.module_utils._egress import blocking, files, state, systemd
+from ansible_collections.outpost.smtp.plugins.module_utils._egress import blocking, files, nft, rollback_file, state, systemd, units
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.errors import EgressError
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.foreign import Syn
+from ansible_collections.outpost.smtp.plugins.module_utils._egress.own_table import RULES_PATH as RULES
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.state import State
 
 
@@ -69,7 +70,7 @@ def test_only_an_empty_directory_is_removed(tmp_path: Path) -> None:
 
 
 def test_the_state_comes_back_as_it_was_saved(tmp_path: Path) -> None:
-    saved = State({"a.example.net": {"ipv4": ["192.0.2.1"], "ipv6": []}}, [{"rule": {"chain": "x"}}])
+    saved = State({"a.example.net": {"ipv4": {"192.0.2.1": None, "192.0.2.2": 1700000000}, "ipv6": {}}}, [{"rule": {"chain": "x"}}])
     state.save(saved, str(tmp_path))
     assert state.load(str(tmp_path)) == saved
     before = os.stat(str(tmp_path) + state.PATH).st_ino
@@ -83,12 +84,45 @@ def test_a_damaged_state_is_an_empty_one(tmp_path: Path, text: str) -> None:
     assert state.load(str(tmp_path)) == State({}, None)
 
 
-def test_the_unit_loads_before_the_network_and_after_all_others() -> None:
-    class Installed(systemd.Systemd):
-        installed = True
+def wanted(root: str, **options: t.Any) -> t.Dict[str, t.Optional[str]]:
+    return units.wanted(root, "/usr/bin/python3 -I /egress.pyz", **{"nft": "/sbin/nft", **options})
 
-    text = Installed(lambda _arguments, _text: (0, "", "")).units("/sbin/nft", "/etc/rules")[systemd.UNIT_PATH] or ""
-    assert "Before=network-pre.target" in text and "DefaultDependencies=no" in text and "ExecStart=/sbin/nft -f /etc/rules" in text
+
+def service(root: Path, name: str, text: str) -> None:
+    files.write(f"{root}/lib/systemd/system/{name}", f"[Service]\n{text}")
+
+
+def test_a_service_gets_what_it_takes_away_and_no_reload_that_it_does_not_have(tmp_path: Path) -> None:
+    service(tmp_path, "nftables.service", "ExecStart=/x\n")
+    service(tmp_path, "iptables.service", "ExecReload=/x\n")
+    names = ("nftables.service", "iptables.service", "ip6tables.service")
+    reopen = "-/usr/bin/python3 -I /egress.pyz reopen"
+    loads = [f"{when}=-/sbin/nft -f {RULES}" for when in ("ExecStartPost", "ExecReload", "ExecStopPost")]
+    texts = wanted(str(tmp_path), reopened=names)
+    lines = {name: [line for line in (texts[units.drop_in(name)] or "").splitlines() if line.startswith("Exec")] for name in names}
+    assert lines == {
+        "nftables.service": [*loads, f"ExecStartPost={reopen}"],
+        "iptables.service": [f"ExecStartPost={reopen}", f"ExecReload={reopen}"],
+        "ip6tables.service": [],
+    }
+    assert f"ExecStart={reopen}\nExecReload={reopen}\n" in (texts[units.UNIT_PATH] or "")
+    assert not any(wanted(str(tmp_path))[units.drop_in(name)] for name in names[1:])
+
+
+def test_everything_that_may_be_wanted_is_unwanted_in_the_end(tmp_path: Path) -> None:
+    assert set(wanted(str(tmp_path), refresh=300)) == set(units.unwanted()) and not any(units.unwanted().values())
+
+
+def test_a_reboot_takes_back_what_waits_for_its_confirmation(tmp_path: Path) -> None:
+    text = wanted(str(tmp_path))[units.ROLLBACK_PATH] or ""
+    assert f"ConditionPathExists={rollback_file.PATH}" in text and "WantedBy=multi-user.target" in text
+    assert "ExecStart=/usr/bin/python3 -I /egress.pyz rollback\n" in text and units.UNIT in text.split("After=")[1].splitlines()[0]
+
+
+def test_the_unit_loads_before_the_network_and_after_all_others(tmp_path: Path) -> None:
+    text = wanted(str(tmp_path))[units.UNIT_PATH] or ""
+    assert "Before=network-pre.target" in text and "DefaultDependencies=no" in text
+    assert [line for line in text.splitlines() if line.startswith("Exec")] == [f"{when}=/sbin/nft -f {RULES}" for when in ("ExecStart", "ExecReload")]
     for other in ("nftables", "firewalld", "ufw", "netfilter-persistent"):
         assert f"{other}.service" in text.split("After=")[1].splitlines()[0]
 
@@ -124,7 +158,8 @@ def test_legacy_iptables_leave_doubt(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not blocking.possible([])
     listing.write_text("filter\n")
     assert blocking.possible([])
-    (entry,) = blocking.find(None, [], [Syn("192.0.2.10", 465, ()), Syn("2001:db8::10", 465, ())])  # type: ignore[arg-type]
+    command = nft.Nft("nft", lambda _arguments, _text: (1, "", "may not"))
+    (entry,) = blocking.find(command, [], [Syn("192.0.2.10", 465, ()), Syn("2001:db8::10", 465, ())])
     assert entry.facts()["certain"] is False and entry.facts()["destinations"] == ["192.0.2.10 port 465"]
     blocking.require_open([entry], changed=False)
 
@@ -140,8 +175,8 @@ def test_units_are_read_again_only_where_systemd_runs(tmp_path: Path) -> None:
     init.reload()
     (tmp_path / "run/systemd/system").mkdir(parents=True)
     init.reload()
-    init.enable()
-    init.disable()
+    init.enable("outpost-smtp-egress.service")
+    init.disable("outpost-smtp-egress.service")
     unit = "outpost-smtp-egress.service"
     assert called == ["systemctl daemon-reload", f"systemctl enable --quiet {unit}", f"systemctl disable --quiet {unit}"]
 
@@ -149,4 +184,4 @@ def test_units_are_read_again_only_where_systemd_runs(tmp_path: Path) -> None:
 def test_a_failure_of_systemctl_is_told() -> None:
     init = systemd.Systemd(lambda _arguments, _text: (1, "", "Failed to enable unit: read-only file system\n"))
     with pytest.raises(EgressError, match="systemctl enable .* failed: Failed to enable unit: read-only file system"):
-        init.enable()
+        init.enable("x.service")

@@ -44,7 +44,7 @@ def test_counts_and_handles_do_not_matter(version: str) -> None:
         if "counter" in entry:
             fields.update(packets=7, bytes=420)
     assert nft.normalised(later) == nft.normalised(listing(version))
-    assert nft.counters(later) == {"accepted": 7, "refused": 7}
+    assert nft.counters(later) == {"accepted": 7, "refused": 7, "refused_forwarded": 0}
 
 
 def drop_last_rule(table: t.List[nft.Json]) -> None:
@@ -93,7 +93,7 @@ def test_the_mark_is_found(version: str) -> None:
 
 
 def test_a_table_without_counters_has_counted_nothing() -> None:
-    assert nft.counters(None) == {"accepted": 0, "refused": 0}
+    assert nft.counters(None) == {"accepted": 0, "refused": 0, "refused_forwarded": 0}
 
 
 def execute(arguments: t.Sequence[str], text: str) -> t.Tuple[int, str, str]:
@@ -160,3 +160,34 @@ def test_a_refused_text_says_why(command: t.Callable[[str], Nft], action: str) -
     with pytest.raises(EgressError, match="syntax error, unexpected drop") as caught:
         getattr(command("echo '/dev/stdin:3:1-4: Error: syntax error, unexpected drop' >&2; echo more >&2; exit 1"), action)("drop")
     assert "more" in caught.value.facts["stderr"]
+
+
+def versioned(version: str, ruleset: str) -> str:
+    """A shell script for an nft of that version, whose listing of all rules is done by the commands `ruleset`."""
+    rule = '{"rule": {"family": "inet", "table": "%s", "chain": "c", "handle": 1, "expr": []}}'
+    listing = '{"nftables": [{"metainfo": {"version": "%s"}}, {"chain": {"family": "inet", "table": "a", "name": "c"}}, %s, %s]}'
+    text = listing % (version, rule % "a", rule % "b")
+    return f"case \"$*\" in *ruleset) {ruleset} ;; *) ;; esac; echo '{text}'"
+
+
+@pytest.mark.parametrize(
+    ("version", "ruleset", "asked"),
+    [
+        ("1.0.6", "", ["-j list chains", "-j -t list ruleset"]),
+        ("1.1.3", "", ["-j list chains", "-j -t list ruleset"]),
+        ("0.9.8", "exit 1", ["-j list chains", "-j list table inet a"]),
+        ("1.0.6", "kill -SEGV $$", ["-j list chains", "-j -t list ruleset", "-j list table inet a"]),
+    ],
+    ids=["in one listing", "in one listing, newer", "where that reads all sets", "where that crashes"],
+)
+def test_the_rules_of_some_tables(command: t.Callable[[str], Nft], tmp_path: Path, version: str, ruleset: str, asked: t.List[str]) -> None:
+    nft_command = command(versioned(version, ruleset))
+    nft_command.chains()
+    found = nft_command.tables([("inet", "a")])
+    assert {name: [next(iter(entry)) for entry in entries] for name, entries in found.items()} == {("inet", "a"): ["chain", "rule"]}
+    assert (tmp_path / "arguments").read_text().splitlines() == asked
+
+
+def test_no_tables_cost_nothing(command: t.Callable[[str], Nft], tmp_path: Path) -> None:
+    assert command("").tables([]) == {}
+    assert not (tmp_path / "arguments").exists()

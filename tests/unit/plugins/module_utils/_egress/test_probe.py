@@ -75,3 +75,25 @@ def test_the_child_asks_no_user_database(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(pwd, "getpwuid", only_in_the_parent)
     monkeypatch.setattr(os, "initgroups", lambda *_arguments: threading.Event().wait())
     test_a_connection_is_tried_and_counted_at_once()
+
+
+def test_a_silent_address_is_not_waited_for_beyond_the_deadline() -> None:
+    """Its own user needs no child, and so no privilege. A full queue of connections is as silent as a firewall that drops."""
+    with socket.socket() as server, contextlib.ExitStack() as stack:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        port = server.getsockname()[1]
+        for _number in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        started = time.monotonic()
+        (outcome,) = probe.connect([probe.Try("127.0.0.1", port, os.geteuid())], 0.3)
+    assert outcome.word == probe.TIMEOUT and 0.3 <= time.monotonic() - started < 2
+
+
+def test_outcomes_keep_the_order_of_the_tries() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        tries = [probe.Try("127.0.0.1", number, os.geteuid()) for number in (port, 1, port)]
+        assert [outcome.word for outcome in probe.connect(tries, 2)] == ["reached", "refused", "reached"]

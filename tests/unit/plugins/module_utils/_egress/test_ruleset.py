@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import ipaddress
 import typing as t
 
 import pytest
@@ -99,6 +100,7 @@ def edited(old: str, new: str) -> str:
         pytest.param(TEXT.replace("outpost_smtp {", "filter {", 1), id="writes-another"),
         pytest.param(edited("policy accept", "policy drop"), id="policy-drop"),
         pytest.param(edited('oifname "lo" accept', "drop"), id="drop"),
+        pytest.param(edited('oifname "lo" accept', "dnat to 192.0.2.1"), id="dnat"),
         pytest.param(edited('oifname "lo" accept', 'include "/etc/x"'), id="include"),
         pytest.param(edited('oifname "lo" accept', "ip daddr $x accept"), id="variable"),
         pytest.param(edited('oifname "lo" accept', "}\n}\ntable inet evil {\nchain x {"), id="closes-and-opens"),
@@ -115,6 +117,40 @@ def edited(old: str, new: str) -> str:
 def test_whatever_reaches_beyond_our_table_is_refused(text: str) -> None:
     with pytest.raises(EgressError, match="the rule set"):
         ruleset.require_own_table_only(text)
+
+
+def test_what_somebody_else_has_translated_may_be_asked() -> None:
+    ruleset.require_own_table_only(edited('oifname "lo" accept', "ct status dnat accept"))
+
+
+def test_networks_become_anonymous_sets() -> None:
+    networks = [ipaddress.ip_network(text) for text in ("192.0.2.0/24", "198.51.100.7/32", "2001:db8::/32")]
+    text = "ip daddr @networks:ipv4@ accept\nip6 daddr @networks:ipv6@ accept\n"
+    assert ruleset.render(text, BOTH, USERS, networks) == "ip daddr { 192.0.2.0/24, 198.51.100.7/32 } accept\nip6 daddr { 2001:db8::/32 } accept\n"
+    assert ruleset.render(text, BOTH, USERS, networks[:1]) == "ip daddr { 192.0.2.0/24 } accept\n"
+    with pytest.raises(EgressError, match="@networks:x@"):
+        ruleset.render("@networks:x@", BOTH, USERS)
+
+
+def test_a_load_that_keeps_the_counters_flushes_where_it_would_delete() -> None:
+    kept = ruleset.keeping_counters(TEXT)
+    assert kept.splitlines()[:3] == ["table inet outpost_smtp", "flush table inet outpost_smtp", "table inet outpost_smtp {"]
+    assert kept.split("{", 1)[1] == TEXT.split("{", 1)[1] and "delete" not in kept
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ('oifname "lo" accept', "accept", True),
+        ("# Managed", "# Other", True),
+        ("priority 60", "priority 61", False),
+        ("counter accepted", "counter passed", False),
+        ("chain output", "chain out", False),
+        ("\tcounter accepted {\n\t}\n", "", False),
+    ],
+)
+def test_only_rules_may_differ_where_counters_are_kept(old: str, new: str, same: bool) -> None:
+    assert ruleset.alike(TEXT, edited(old, new)) is same
 
 
 def test_rules_are_summed_up_by_chain() -> None:

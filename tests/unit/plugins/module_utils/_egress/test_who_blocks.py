@@ -217,7 +217,7 @@ def test_a_counter_that_others_move_meanwhile_names_no_rule(monkeypatch: pytest.
             for name in packets
         ]
         rules.append(dict(_CHAIN, chain="input", handle=8, expr=[{"jump": {"target": "aside"}}]))
-        listed = [{"chain": chain} for chain in chains] + ([{"rule": rule} for rule in rules] if "table" in command else [])
+        listed = [{"chain": chain} for chain in chains] + ([{"rule": rule} for rule in rules] if {"table", "ruleset"}.intersection(command) else [])
         return (0, "", "") if "--handle" in command else (0, json.dumps({"nftables": listed}), "")
 
     def explain_while_moving(chain: str) -> t.List[str]:

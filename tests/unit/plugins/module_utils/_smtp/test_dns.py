@@ -36,6 +36,20 @@ def test_addresses_and_the_end_of_the_aliases() -> None:
     assert (answer.records, answer.canonical, answer.rcode) == (("192.0.2.7",), "front.example.org", dns.NOERROR)
 
 
+def test_an_answer_may_be_kept_as_long_as_the_shortest_of_its_records() -> None:
+    class Hourly(Records):
+        """The first record may be kept for an hour, the others for the minute that the server gives."""
+
+        def message(self, query: bytes, over_tcp: bool) -> bytes:
+            return super().message(query, over_tcp).replace(struct.pack("!I", 60), struct.pack("!I", 3600), 1)
+
+    records = [(CNAME, encoded("front.example.org")), (A, socket.inet_aton("192.0.2.7"), "front.example.org")]
+    with NameServer({(NAME, A): Hourly(records[:1]), ("two.example.net", A): Hourly(records), ("none.example.net", A): Records([])}) as server:
+        found = [dns.query(name, dns.A, Deadline(5), at(server)).time_to_live for name in (NAME, "two.example.net", "none.example.net")]
+
+    assert found == [3600, 60, None]
+
+
 def test_mail_exchangers_come_best_first() -> None:
     exchangers = [(MX, struct.pack("!H", 20) + encoded("b.example.net")), (MX, struct.pack("!H", 5) + b"\1a\xc0\x0c")]
     with NameServer({("example.net", MX): Records(exchangers)}) as server:
