@@ -101,7 +101,7 @@ bench: setup ## The role against a facts-only play; the login test against swaks
 	@$(VENV)/bin/python tests/bench/probe.py
 
 .PHONY: mutants
-mutants: setup ## Break the login test and the configuration of Postfix in ways that matter and see that the unit tests notice
+mutants: setup ## Break the login test, the configuration of Postfix and the firewall in ways that matter and see that the unit tests notice
 	@$(VENV)/bin/python tests/tools/mutants.py
 
 .PHONY: fuzz

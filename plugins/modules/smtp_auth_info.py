@@ -325,8 +325,9 @@ options:
   run_as:
     description:
       - User whose identity is taken on for good before the first connection, such as C(postfix), so that firewall rules and policies for the
-        mail server's user apply to the test. A CA file is read as this user, too; the client's certificate and key are read before, as Postfix
-        does it. Needs root.
+        mail server's user apply to the test. CA file, client's certificate and key are read before, as Postfix does it. Needs root.
+      - The default, for root, is the mail server's user on a host whose outbound mail is ruled by M(outpost.smtp.smtp_egress), as that module was
+        told; else, or where it is empty, the user who runs the module.
       - Where a rule of the host's own firewall stops this user, the test takes up to 15 seconds longer than O(timeout), to name it.
       - In check mode a user who does not exist yet is no error. The test is then made by the user who runs it, with a warning.
     type: str
@@ -943,13 +944,15 @@ results:
           resolve.
       returned: always
       type: dict
+      version_added: "0.2.0"
       contains:
         cause:
           description:
             - V(own_table) for the rules of M(outpost.smtp.smtp_egress), V(other_chain) for any other rule of the host's firewall,
               V(unit_sandbox) for limits of the unit that runs Postfix (looked at with O(from_postfix)), V(route) for the routes of the host.
             - V(relay_refused) where the relay, or a firewall before it, refuses. V(provider_suspected) where nothing on the host is in the way and
-              other ports of the relay answer, or the host runs in a cloud that is known to block this port. V(unknown) where nothing answers.
+              other ports of the relay answer, or the host runs in a cloud that is known to block this port, or something on the way answers in
+              the relay's place. V(unknown) where nothing answers.
             - V(tls) and V(authentication) for what fails after that.
           returned: always
           type: str
@@ -1111,12 +1114,13 @@ results:
         - "S: 221 2.0.0 Bye"
 """
 
+import os
 import pwd
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.outpost.smtp.plugins.module_utils._egress import who_blocks
+from ansible_collections.outpost.smtp.plugins.module_utils._egress import users, who_blocks
 from ansible_collections.outpost.smtp.plugins.module_utils._module import DiscreetModule
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix import as_postfix, effective, unit_felt
 from ansible_collections.outpost.smtp.plugins.module_utils._postfix.errors import PostfixError
@@ -1173,14 +1177,23 @@ def run(module: AnsibleModule) -> None:
     if options["from_postfix"] and options["relays"] is not None:
         raise RelayError("relays", "can not be combined with from_postfix, which takes the relays from Postfix")
     check_run_options(options["timeout"], options["ehlo_name"])
-    if options["run_as"] and module.check_mode and not _exists(options["run_as"]):
-        module.warn(f"there is no user {options['run_as']} yet, so the login was tested by the user who runs this")
-        options["run_as"] = None
-    facts = overall(_with_blame(_test_postfix(module) if options["from_postfix"] else _test_given(module)))
+    options["run_as"] = _user(module)
+    facts = overall(_with_blame(_test_postfix(module) if options["from_postfix"] else _test_given(module), options["investigate"]))
     failed = [result for result in facts["results"] if not result["ok"]]
     if failed and options["on_failure"] == "fail":
         module.fail_json(msg=_message(failed, len(facts["results"])), **facts)
     module.exit_json(changed=False, **facts)
+
+
+def _user(module: AnsibleModule) -> t.Optional[str]:
+    """As whom the relays are tested; None for the user who runs this."""
+    given = module.params["run_as"]
+    if given is None and os.geteuid() == 0:
+        return users.mail_server()
+    if given and module.check_mode and not _exists(given):
+        module.warn(f"there is no user {given} yet, so the login was tested by the user who runs this")
+        return None
+    return given or None
 
 
 def _exists(username: str) -> bool:
@@ -1218,13 +1231,13 @@ def _test(targets: t.List[endpoint.Endpoint], options: t.Dict[str, t.Any]) -> t.
     return probe_all_as(options["run_as"], *ask) if options["run_as"] else probe_all(*ask)
 
 
-def _with_blame(results: t.List[Result]) -> t.List[Result]:
+def _with_blame(results: t.List[Result], investigated: bool) -> t.List[Result]:
     if all(result["ok"] for result in results):
         return [{**result, "blocked_by": None} for result in results]
     # Imported here, as in late.py: a login that works does not wait for it.
     from ansible_collections.outpost.smtp.plugins.module_utils._egress.login_blame import with_blame
 
-    return with_blame(results)
+    return with_blame(results, investigated)
 
 
 def _message(failed: t.List[Result], tested: int) -> str:

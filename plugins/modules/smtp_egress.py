@@ -20,6 +20,8 @@ description:
   - A change is proved by packets. O(user) must reach each relay at one of its addresses and, where the rules keep others in, another user
     must be refused and counted. Where that fails, and where nobody confirms a change in O(rollback_timeout) seconds, the host goes back to
     its former rules.
+  - Where SELinux enforces a policy that keeps Postfix from the port of a relay, which no distribution's does, and nobody else claims the port,
+    it gets the label of a mail port (C(semanage port)).
   - The role P(outpost.smtp.smtp_egress#role) holds the rule set, and is the usual way to call this module.
 extends_documentation_fragment:
   - outpost.smtp.attributes
@@ -82,6 +84,7 @@ options:
       - Networks fill C(@networks:ipv4@) and C(@networks:ipv6@) in O(ruleset).
     type: raw
     default: relays
+    version_added: "0.2.0"
   user:
     description: The user whose processes send the mail, C(@uid:user@) in O(ruleset).
     type: str
@@ -100,17 +103,20 @@ options:
       - It must add, delete and add table C(inet outpost_smtp), hold the empty chain C(managed_by_outpost_smtp), and
         nothing outside the table. Words such as C(drop), C(flush) and C(include) are refused.
       - Named counters C(accepted), C(refused) and C(refused_forwarded) are returned as RV(counters). Count what reaches a relay as C(accepted)
-        in an output chain behind those of others, since packets that prove a way are looked for there.
+        in an output chain behind those of others, since packets that prove a way are looked for there. Refuse in one before them, or what
+        they drop is not refused.
       - A rule set with C(@uid:user@) and C(reject) is taken to keep all users but O(user) and O(exempt_users) from the ports 25, 465 and 587.
       - Required with O(state=present).
     type: str
   manager:
     description:
-      - Through whom ways are opened. V(auto) is the manager whose rules are in force; where two of them fight, the module fails and names both.
+      - Through whom ways are opened. V(auto) is the manager that is active, of several the one whose rules stop mail; where those of more than one
+        do, the module fails and names them.
       - With V(none) nothing is opened. Where a chain stops mail, the module then changes nothing and fails, naming the chain and what to add.
     type: str
     choices: [auto, none, nftables, firewalld, ufw, iptables]
     default: auto
+    version_added: "0.2.0"
   refresh:
     description:
       - Seconds between two looks at the relays' addresses, by a timer of systemd. V(0) for none.
@@ -118,10 +124,12 @@ options:
         others may keep the old answer, its time to live, but for 300 seconds at least and 86400 at most. A failed or empty answer changes nothing.
     type: int
     default: 0
+    version_added: "0.2.0"
   proof_timeout:
     description: Seconds for the proof by packets. V(0) for no proof, as where no relay can be reached yet.
     type: int
     default: 10
+    version_added: "0.2.0"
   rollback_timeout:
     description:
       - Seconds after which a change goes back by itself unless it is confirmed, as it can not be from a controller that it has shut out.
@@ -130,6 +138,7 @@ options:
         the former rules.
     type: int
     default: 60
+    version_added: "0.2.0"
   packages_missing:
     description:
       - What to do when the C(nft) command is missing. V(report) changes nothing and returns RV(missing_packages), so
@@ -180,11 +189,13 @@ evidence:
   description: What shows that this is the manager, by manager; empty on a host without any rules.
   returned: success and O(state=present), unless RV(missing_packages) is all that is returned
   type: dict
+  version_added: "0.2.0"
   sample: {"ufw": "/etc/ufw/ufw.conf says ENABLED=yes"}
 opened:
   description: The ways that are open through the manager because of this module. Empty where its rules let mail out anyway.
   returned: success and O(state=present), unless RV(missing_packages) is all that is returned
   type: list
+  version_added: "0.2.0"
   elements: str
   sample: ["192.0.2.10 port 465", "2001:db8::10 port 465"]
 rules:
@@ -287,6 +298,7 @@ proof:
   description: What became of connections after a change, by address and port. Empty where nothing was changed, and with O(proof_timeout=0).
   returned: success and O(state=present), unless RV(missing_packages) is all that is returned; and when it is the reason of the failure
   type: list
+  version_added: "0.2.0"
   elements: dict
   contains:
     address:
@@ -332,6 +344,7 @@ blocked_by:
   description: What keeps mail from the relay; none where that is not the reason of the failure.
   returned: when the proof fails
   type: dict
+  version_added: "0.2.0"
   contains:
     cause:
       description:
@@ -351,6 +364,7 @@ rollback:
   description: Whether the change waits for its confirmation, and for how many seconds. Ansible has confirmed it when the task ends.
   returned: success and O(state=present), unless RV(missing_packages) is all that is returned
   type: dict
+  version_added: "0.2.0"
   contains:
     armed:
       description: Whether it waits.
@@ -364,6 +378,7 @@ rolled_back:
     - The change of an earlier run that was taken back by itself, told once; with a failure, that of this run. None where there is no such change.
   returned: O(state=present), unless RV(missing_packages) is all that is returned
   type: dict
+  version_added: "0.2.0"
   contains:
     at:
       description: When, in UTC.
@@ -376,6 +391,7 @@ confirmed:
   description: Whether there was a change that waited, and stands now.
   returned: success, when something was changed with O(rollback_timeout), and O(state=confirmed)
   type: bool
+  version_added: "0.2.0"
   sample: true
 persistent:
   description: Whether the rules are loaded again at boot. V(false) where there is no systemd.
@@ -405,11 +421,7 @@ ARGUMENT_SPEC = {
     "relays": {
         "type": "list",
         "elements": "dict",
-        "options": {
-            "name": {"type": "str"},
-            "host": {"type": "str", "required": True},
-            "port": {"type": "int", "required": True},
-        },
+        "options": request.RELAY_OPTIONS,
     },
     "destinations": {"type": "raw", "default": "relays"},
     "user": {"type": "str", "default": "postfix"},

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: smtp_egress_info
 short_description: Tells which outbound mail rules a host has, who was refused by them, and what stops mail to a relay
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: outpost.smtp contributors (@outpost-smtp)
 description:
   - Reads what M(outpost.smtp.smtp_egress) has made on the host and what it counted, who keeps the firewall of the host, and whom the
@@ -85,12 +85,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 loaded:
-  description: Whether the rules of M(outpost.smtp.smtp_egress) are loaded.
+  description: Whether the rules of M(outpost.smtp.smtp_egress) are loaded. V(null) where this user may not ask.
   returned: always
   type: bool
   sample: true
 in_force:
-  description: Whether they are as they were loaded, so that nobody has changed them since.
+  description: Whether they are as they were loaded, so that nobody has changed them since. V(null) where this user may not ask.
   returned: always
   type: bool
   sample: true
@@ -101,7 +101,8 @@ persistent:
   sample: true
 manager:
   description:
-    - Who keeps the firewall of the host, V(nftables), V(firewalld), V(ufw) or V(iptables). The first of them where several fight.
+    - Who keeps the firewall of the host, V(nftables), V(firewalld), V(ufw) or V(iptables). Of several, the one through which ways are open, else
+      the first.
     - V(null) where this user may not ask.
   returned: always
   type: str
@@ -142,7 +143,7 @@ refused:
   elements: dict
   contains:
     uid:
-      description: The user's id, V(null) for packets that were passed on, such as those of a container.
+      description: The user's id, V(null) where the log has none, as for a socket that was gone already.
       type: int
     user:
       description: The user's name, empty where there is none.
@@ -261,11 +262,7 @@ ARGUMENT_SPEC = {
     "relays": {
         "type": "list",
         "elements": "dict",
-        "options": {
-            "name": {"type": "str"},
-            "host": {"type": "str", "required": True},
-            "port": {"type": "int", "required": True},
-        },
+        "options": request.RELAY_OPTIONS,
         "default": [],
     },
     "user": {"type": "str", "default": "postfix"},

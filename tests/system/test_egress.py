@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import subprocess
 import time
+import typing as t
 
 import pytest
 from fault_lab import reboot
-from system_lab import RIG, ROOT, SERVER
+from system_lab import ROOT, SERVER
 
-PLAY = "tests/system/plays/egress.yml"
-LOAD = "outpost.smtp.smtp_egress : Load the outbound mail rules"
+ROLE = "outpost.smtp.smtp_egress"
+LOAD = f"{ROLE} : Load the outbound mail rules"
 RELAYS = [
     {"name": "primary", "host": "smtp.provider.test", "port": 465},
     {"name": "second", "host": "smtp.provider.test", "port": 587},
@@ -22,7 +23,7 @@ RELAYS = [
 ALLOW = {"outpost_smtp_relays": RELAYS, "smtp_egress_user": "mail", "smtp_egress_rollback_timeout": 0}
 GUARD = {**ALLOW, "smtp_egress_mode": "guard"}
 CONFIRMED = {**GUARD, "smtp_egress_rollback_timeout": 60}
-ABSENT = {"smtp_egress_state": "absent"}
+ABSENT = {**GUARD, "smtp_egress_state": "absent"}
 # As where an administrator opens the ways.
 UNOPENED = {**GUARD, "smtp_egress_manager": "none"}
 
@@ -37,24 +38,29 @@ nft flush ruleset
 ADDRESS = "getent ahostsv4 smtp.provider.test | awk '{ print $1; exit }'"
 RULES = "nft list ruleset; nft --json list ruleset\n"
 OWN = "nft --stateless list table inet outpost_smtp"
+COUNTERS = "nft -j list counters table inet outpost_smtp"
+NAMES = "find /etc /usr/local /var/lib/outpost-smtp 2>/dev/null | sort"
 FILES = """
 find /etc /usr/local /var/lib/outpost-smtp -xdev -printf '%p %y %m %u %g %s %T@ %l\\n' 2>/dev/null | sort
 systemctl list-unit-files --no-legend --no-pager
 """
-NAMES = "find /etc /usr/local /var/lib/outpost-smtp 2>/dev/null | sort"
-# Run on the host as a given user: reached, refused, or the name of another error.
+#: Everything that the role could touch, exactly.
+STATE = RULES + FILES
+# Run on the host as a given user: for each port reached, refused, or the name of another error.
 CONNECT = """
 import os, pwd, socket, sys
-user, host, port = sys.argv[1:]
+user, host, *ports = sys.argv[1:]
 entry = pwd.getpwnam(user)
+address = socket.gethostbyname(host)
 os.setgroups([]); os.setgid(entry.pw_gid); os.setuid(entry.pw_uid)
-try:
-    socket.create_connection((host, int(port)), 5).close()
-    print("reached")
-except ConnectionRefusedError:
-    print("refused")
-except OSError as error:
-    print(type(error).__name__)
+for port in ports:
+    try:
+        socket.create_connection((address, int(port)), 5).close()
+        print("reached")
+    except ConnectionRefusedError:
+        print("refused")
+    except OSError as error:
+        print(type(error).__name__)
 """
 
 STRANGERS = """
@@ -93,136 +99,199 @@ table inet filter {
 	}
 }
 """
+TEMPLATE_FILE = ROOT / "roles/smtp_egress/templates/outpost_smtp.nft.j2"
+#: What the template takes besides the variables of the role.
+TEMPLATE = {"__smtp_egress_relays": RELAYS, "smtp_egress_mode": "guard", "smtp_egress_destinations": "relays", "smtp_egress_guard_forwarded": False}
+
+
+def load(rules: str) -> str:
+    return f"nft -f - <<'RULES'\n{rules}\nRULES"
+
+
+def connect(user: str, *ports: int, host: str = "smtp.provider.test") -> str:
+    return f"python3 - {user} {host} {' '.join(map(str, ports))} <<'PYTHON'\n{CONNECT}\nPYTHON"
+
+
+def role(given: dict, *, check: bool = False) -> dict:
+    """A task: the role with these variables. What fails is for the test to judge."""
+    apply = {"ignore_errors": True, "check_mode": check}
+    return {"ansible.builtin.include_role": {"name": ROLE, "apply": apply}, "vars": given}
+
+
+def module(template=TEMPLATE_FILE, **options) -> dict:
+    """A task: one call of the module, by default with the role's rule set for mode guard."""
+    ruleset = "{{ lookup('ansible.builtin.template', file) }}"
+    call = {"relays": RELAYS, "user": "mail", "ruleset": ruleset, "rollback_timeout": 0, **options}
+    return {"name": LOAD, "outpost.smtp.smtp_egress": call, "ignore_errors": True, "vars": {**TEMPLATE, "file": str(template)}}
+
+
+#: A task: from here on through a connection that is made now.
+NEW_CONNECTION = {"ansible.builtin.meta": "reset_connection"}
+
+
+def counted(text: str) -> dict[str, int]:
+    """The counters, as they are in the module's result."""
+    found = {entry["counter"]["name"]: entry["counter"]["packets"] for entry in json.loads(text)["nftables"] if "counter" in entry}
+    return {"refused_forwarded": 0, **found}
+
+
+@dataclasses.dataclass
+class Did:
+    """What became of the role or the module: the result of its last call, and the names of the tasks that changed something."""
+
+    result: dict
+    failed: bool
+    changed: list[str]
 
 
 class Host:
-    """The server under test and the role that is run on it."""
+    """The server under test."""
 
-    def __init__(self, lab, play):
+    def __init__(self, lab, play, directory) -> None:
         self.lab = lab
-        self.play = play
+        self._play = play
+        self._playbook = directory / "story.yml"
 
-    def shell(self, script, **options):
-        return self.lab.shell(script, **options).stdout
+    def shell(self, script: str) -> str:
+        """What a script prints that comes to the host from elsewhere than from Ansible."""
+        return self.lab.shell(script).stdout
 
-    def load(self, rules):
-        self.shell("nft -f -", input=rules)
+    def told(self, *steps: str | dict, environment: dict | None = None):
+        """Run a playbook of these steps, shell scripts and tasks; how it ended, and what became of the steps that were come to.
 
-    def run(self, given, *options):
-        """Run the role; its last call of the module is in `loaded` (None if it was not called)."""
-        run = self.play(PLAY, given, "--diff", *options)
-        calls = [task for task in run.tasks if task["task"] == LOAD]
-        run.loaded = calls[-1]["result"] if calls else None
-        return run
+        Rules that look at the state of connections do not know the one that they were loaded through: load() them before.
+        """
+        tasks = []
+        for number, step in enumerate(steps):
+            task = {"ansible.builtin.shell": {"cmd": step, "executable": "/bin/bash"}} if isinstance(step, str) else step
+            tasks += [task, {"name": f"step {number}", "ansible.builtin.debug": {}}]
+        self._playbook.write_text(json.dumps([{"hosts": "servers", "gather_facts": False, "tasks": tasks}]))
+        run = self._play(str(self._playbook), {}, "--diff", environment=environment)
+        done: list[t.Any] = []
+        since: list[dict] = []
+        for found in run.tasks:
+            if found["task"] != f"step {len(done)}":
+                since.append(found)
+                continue
+            done.append(since[-1]["result"]["stdout"] if isinstance(steps[len(done)], str) else _did(since))
+            since = []
+        return run, done
 
-    def changed(self, given, *options):
-        """Run the role, which must succeed, and say whether it changed anything."""
-        run = self.run(given, *options)
+    def story(self, *steps: str | dict) -> list[t.Any]:
+        """Run a playbook of these steps; what each script printed, and what became of each run of the role."""
+        run, done = self.told(*steps)
         assert run.status == 0, run.output
-        return bool(run.changed())
+        return done
 
-    def connect(self, user, port, host="smtp.provider.test"):
-        return self.shell(f"python3 - {user} {host} {port}", input=CONNECT).strip()
 
-    def counters(self):
-        listed = json.loads(self.shell("nft -j list counters table inet outpost_smtp"))["nftables"]
-        found = {entry["counter"]["name"]: entry["counter"]["packets"] for entry in listed if "counter" in entry}
-        return {"refused_forwarded": 0, **found}
-
-    def state(self):
-        """Everything that the role could touch, exactly."""
-        return self.shell(RULES + FILES)
+def _did(tasks: list[dict]) -> Did | None:
+    loads = [found for found in tasks if found["task"] == LOAD]
+    changed = [found["task"] for found in tasks if found["changed"]]
+    return Did(loads[-1]["result"], loads[-1]["status"] == "failed", changed) if loads else None
 
 
 @pytest.fixture
-def host(lab, play):
+def host(lab, play, tmp_path):
     lab.shell(CLEAN)
-    yield Host(lab, play)
+    yield Host(lab, play, tmp_path)
     lab.shell(CLEAN)
 
 
 def test_a_life_beside_the_rules_of_others(host):
-    host.load(STRANGERS)
-    untouched, rules, names = host.state(), host.shell(RULES), host.shell(NAMES)
-
-    predicted = host.run(CONFIRMED, "--check")
-    assert host.state() == untouched, "check mode touched the host"
-    first = host.run(CONFIRMED)
-    assert first.status == 0 and first.loaded["changed"] and first.loaded["diff"] == predicted.loaded["diff"], first.output
-    assert first.loaded["persistent"] and first.loaded["blocking_chains"] == [] and first.loaded["opened"] == []
-    proof = [(entry["port"], entry["mta"], entry["others"], entry["counted"]) for entry in first.loaded["proof"] if entry["version"] == 4]
+    rules, names, untouched, predicted, still, first, proved, *tries, done, again, same = host.story(
+        load(STRANGERS) + f"\n{RULES}",
+        NAMES,
+        STATE,
+        role(CONFIRMED, check=True),
+        STATE,
+        role(CONFIRMED),
+        COUNTERS,
+        connect("mail", 465, 587, 25),
+        connect("nobody", 587),
+        connect("root", 465),
+        STATE,
+        role(CONFIRMED),
+        STATE,
+    )
+    assert still == untouched, "check mode touched the host"
+    assert not first.failed and first.changed and first.result["diff"] == predicted.result["diff"], first
+    assert first.result["persistent"] and first.result["blocking_chains"] == [] and first.result["opened"] == []
+    proof = [(entry["port"], entry["mta"], entry["others"], entry["counted"]) for entry in first.result["proof"] if entry["version"] == 4]
     assert proof == [(465, "reached", "refused", True), (587, "reached", "refused", True)]
-    assert max(entry["others_ms"] for entry in first.loaded["proof"]) < 100
-    proved = host.counters()
+    assert max(entry["others_ms"] for entry in first.result["proof"]) < 100
+    assert tries == ["reached\nreached\nrefused", "refused", "refused"]
+    assert not again.changed and same == done, again
+    before = counted(proved)
+    assert again.result["counters"] == {**before, "accepted": before["accepted"] + 2, "refused": before["refused"] + 3}
 
-    assert host.connect("mail", 465) == host.connect("mail", 587) == "reached"
-    assert host.connect("mail", 25) == host.connect("nobody", 587) == host.connect("root", 465) == "refused"
-    done = host.state()
-    again = host.run(CONFIRMED)
-    assert not again.changed() and host.state() == done, again.output
-    assert again.loaded["counters"] == {**proved, "accepted": proved["accepted"] + 2, "refused": proved["refused"] + 3}
-
-    predicted = host.run({**GUARD, **ABSENT}, "--check")
-    assert host.state() == done, "check mode touched the host"
-    removed = host.run({**GUARD, **ABSENT})
-    assert removed.loaded["changed"] and removed.loaded["diff"] == predicted.loaded["diff"], removed.output
-    assert host.shell(RULES) == rules
-    assert host.shell(NAMES) == names
+    predicted, still, removed, rules_left, names_left = host.story(role(ABSENT, check=True), STATE, role(ABSENT), RULES, NAMES)
+    assert still == done, "check mode touched the host"
+    assert removed.changed and removed.result["diff"] == predicted.result["diff"], removed
+    assert rules_left == rules and names_left == names
 
 
 def test_a_chain_that_drops_is_named_with_the_lines_to_add(host):
-    host.load(DEFAULT_DENY)
-    untouched = host.state()
-    address = host.shell(ADDRESS).strip()
+    add = f"for port in 465 587; do nft add rule inet filter output ip daddr {{ $({ADDRESS}) }} tcp dport $port accept; done"
+    host.shell(load(DEFAULT_DENY))
+    untouched, address, *refused, foreign, opened, mta, others, _new, removed, left = host.story(
+        STATE,
+        ADDRESS,
+        role(UNOPENED, check=True),
+        STATE,
+        role(UNOPENED),
+        STATE,
+        f"{add}; {RULES}",
+        role(UNOPENED),
+        connect("mail", 587),
+        connect("nobody", 587, 25),
+        NEW_CONNECTION,
+        role(ABSENT),
+        RULES,
+    )
     lines = [f"ip daddr {{ {address} }} tcp dport {port} accept" for port in (465, 587)]
-    for options in (["--check"], []):
-        run = host.run(UNOPENED, *options)
-        assert run.status != 0 and run.loaded["changed"] is False
-        assert "chain 'inet filter output' stops mail" in run.loaded["msg"] and "its policy is drop" in run.loaded["msg"]
-        assert run.loaded["blocking_chains"][0]["remedy"] == lines and all(line in run.loaded["msg"] for line in lines)
-        assert host.state() == untouched
-    subprocess.run([*RIG, "ssh", host.lab.name, SERVER, "true"], check=True, timeout=20)
-
-    host.load("".join(f"add rule inet filter output {line}\n" for line in lines))
-    foreign = host.shell(RULES)
-    assert host.changed(UNOPENED)
-    assert host.connect("mail", 587) == "reached" and host.connect("nobody", 587) == "refused"
-    subprocess.run([*RIG, "ssh", host.lab.name, SERVER, "true"], check=True, timeout=20)
-    assert host.changed(ABSENT)
-    assert host.shell(RULES) == foreign
+    for run, state in (refused[:2], refused[2:]):
+        assert run.failed and not run.changed and state == untouched
+        assert "chain 'inet filter output' stops mail" in run.result["msg"] and "its policy is drop" in run.result["msg"]
+        assert run.result["blocking_chains"][0]["remedy"] == lines and all(line in run.result["msg"] for line in lines)
+    assert opened.changed and not opened.failed and mta == "reached" and others == "refused\nrefused"
+    assert removed.changed and left == foreign
 
 
 def test_what_the_rules_do_not_tell_is_shown_by_a_packet(host):
-    host.load(DEFAULT_DENY + "add rule inet filter output ip saddr @sources tcp dport { 465, 587 } accept\n")
-    member = f"element inet filter sources {{ {host.shell('hostname -I').split()[0]} }}\n"
-    host.load("add " + member)
-    predicted = host.run(UNOPENED, "--check")
-    assert predicted.status == 0 and [entry["certain"] for entry in predicted.loaded["blocking_chains"]] == [False]
-    opened = host.run(UNOPENED)
-    assert opened.status == 0 and opened.loaded["blocking_chains"] == [], opened.output
-
-    host.load("delete " + member)
-    closed = host.run(UNOPENED)
-    assert closed.status != 0 and "chain 'inet filter output'" in closed.loaded["msg"] and "did not get out" in closed.loaded["msg"]
+    member = "element inet filter sources { $(hostname -I | cut -d ' ' -f 1) }"
+    host.shell(load(DEFAULT_DENY + "add rule inet filter output ip saddr @sources tcp dport { 465, 587 } accept") + f"\nnft add {member}")
+    predicted, opened, _closed, closed = host.story(
+        role(UNOPENED, check=True),
+        role(UNOPENED),
+        f"nft delete {member}",
+        role(UNOPENED),
+    )
+    assert not predicted.failed and [entry["certain"] for entry in predicted.result["blocking_chains"]] == [False]
+    assert not opened.failed and opened.result["blocking_chains"] == [], opened
+    assert closed.failed and "chain 'inet filter output'" in closed.result["msg"] and "did not get out" in closed.result["msg"]
 
 
 def test_a_strangers_table_of_our_name_is_refused_and_left_alone(host):
-    host.load("table inet outpost_smtp {\n\tchain theirs {\n\t}\n}\n")
-    untouched = host.state()
-    run = host.run(GUARD)
-    assert run.status != 0 and "was not made by this module" in run.loaded["msg"], run.output
-    assert not host.changed(ABSENT)
-    assert host.state() == untouched
+    theirs = "table inet outpost_smtp {\n\tchain theirs {\n\t}\n}\n"
+    untouched, run, removed, left = host.story(load(theirs) + f"\n{STATE}", role(GUARD), role(ABSENT), STATE)
+    assert run.failed and "was not made by this module" in run.result["msg"], run
+    assert not removed.changed and not removed.failed and left == untouched
 
 
 def test_what_somebody_flushed_or_edited_is_put_back(host):
-    assert host.changed(GUARD)
-    rules = host.shell(OWN)
-    for damage in ("flush ruleset", "insert rule inet outpost_smtp output accept"):
-        host.load(damage)
-        assert host.changed(GUARD), damage
-        assert host.shell(OWN) == rules, damage
-    assert not host.changed(GUARD)
+    first, rules, _flushed, second, again, _edited, third, once_more, last = host.story(
+        role(GUARD),
+        OWN,
+        "nft flush ruleset",
+        role(GUARD),
+        OWN,
+        "nft insert rule inet outpost_smtp output accept",
+        role(GUARD),
+        OWN,
+        role(GUARD),
+    )
+    assert first.changed and second.changed and third.changed and again == once_more == rules
+    assert not last.changed and not last.failed
 
 
 # Put before the command in PATH, it kills the module that runs it, and itself, at the very moment.
@@ -236,25 +305,31 @@ chmod +x /usr/local/sbin/{name}
 """
 
 
+def killed(name: str, arguments: str, first: str = ":") -> list[str | dict]:
+    """Steps: a run that is killed when it calls a command; then what our table is."""
+    return [KILLER.format(name=name, arguments=arguments, first=first), role(GUARD), f"rm /usr/local/sbin/{name}; {OWN}"]
+
+
 def test_a_run_that_is_killed_leaves_old_or_new_rules_and_the_next_one_heals(host):
-    def killed(name, arguments, first=":"):
-        host.shell(KILLER.format(name=name, arguments=arguments, first=first))
-        assert host.run(GUARD).status != 0
-        host.shell(f"rm /usr/local/sbin/{name}")
-        return host.shell(OWN)
-
-    assert host.changed(ALLOW)
-    old = host.shell(OWN)
-    assert killed("nft", "-f -") == old
-    new = killed("nft", "-f -", first='/usr/sbin/nft "$@"')
-    assert host.changed(GUARD) and host.shell(OWN) == new != old
-    assert host.shell("ls -A /etc/outpost-smtp").split() == ["egress.nft"]
-
-    host.shell("rm -r /etc/systemd/system/nftables.service.d; systemctl daemon-reload")
-    killed("systemctl", "daemon-reload")
-    assert host.changed(GUARD) and not host.changed(GUARD)
-    host.shell("systemctl start nftables; systemctl restart nftables")
-    assert host.shell(OWN) == new, "systemd has read the drop-in"
+    _first, old, _1, before, kept, _2, after, new, healed, rules, left, _lost, _3, late, _rules, again, last, started = host.story(
+        role(ALLOW),
+        OWN,
+        *killed("nft", "-f -"),
+        *killed("nft", "-f -", first='/usr/sbin/nft "$@"'),
+        role(GUARD),
+        OWN,
+        "ls -A /etc/outpost-smtp",
+        "rm -r /etc/systemd/system/nftables.service.d; systemctl daemon-reload",
+        *killed("systemctl", "daemon-reload"),
+        role(GUARD),
+        role(GUARD),
+        f"systemctl start nftables; systemctl restart nftables; {OWN}",
+    )
+    assert before.failed and kept == old
+    assert after.failed and healed.changed and not healed.failed and rules == new != old
+    assert left == "egress.nft"
+    assert late.failed and again.changed and not again.failed and not last.changed
+    assert started == new, "systemd has read the drop-in"
 
 
 EVIL = "192.0.2.10 } } chain evil { type filter hook output priority 0; policy drop; } set s { elements = { 192.0.2.11"
@@ -263,56 +338,26 @@ INJECTIONS = [
     ({"smtp_egress_user": "mail@ accept\n@uid:user"}, "does not exist on this host"),
     ({"smtp_egress_exempt_users": ["0 } accept\n\t\tmeta skuid { 1"]}, "does not exist on this host"),
 ]
+OWN_RULES = "table inet outpost_smtp\ndelete table inet outpost_smtp\ntable inet outpost_smtp {\n\tchain managed_by_outpost_smtp {\n\t}\n%s}\n%s"
+DROP = "\tchain output {\n\t\ttype filter hook output priority 0; policy drop;\n\t}\n"
+#: What an error in a template of one's own could do to others: within our table, and behind it.
+BEYOND = [(DROP, ""), ("", "flush ruleset\n"), ("", "table ip other {\n}\n"), ('\tinclude "/etc/nftables.conf"\n', "")]
 
 
-def test_no_value_becomes_a_rule(host):
-    untouched = host.state()
-    for injection, message in INJECTIONS:
-        run = host.run({**GUARD, **injection})
-        assert run.status != 0 and message in run.output, run.output
-    assert host.state() == untouched
-
-
-def test_a_rule_set_that_reaches_beyond_our_table_is_refused(host, tmp_path):
-    """Whoever writes a template of their own is kept from what an error in it could do to others."""
-    own = "table inet outpost_smtp\ndelete table inet outpost_smtp\ntable inet outpost_smtp {\n\tchain managed_by_outpost_smtp {\n\t}\n%s}\n%s"
-    drop = "\tchain output {\n\t\ttype filter hook output priority 0; policy drop;\n\t}\n"
-    texts = [own % (drop, ""), own % ("", "flush ruleset\n"), own % ("", "table ip other {\n}\n"), own % ('\tinclude "/etc/nftables.conf"\n', "")]
-    module = {"relays": RELAYS, "ruleset": "{{ item }}"}
-    task = {"outpost.smtp.smtp_egress": module, "loop": texts, "register": "done", "failed_when": "'the rule set' not in done.msg"}
-    playbook = tmp_path / "rulesets.yml"
-    playbook.write_text(json.dumps([{"hosts": "servers", "gather_facts": False, "tasks": [task]}]))
-    untouched = host.state()
-    run = host.play(str(playbook), {})
-    assert run.status == 0, run.output
-    assert host.state() == untouched
+def test_no_value_becomes_a_rule_and_no_rule_set_reaches_beyond_our_table(host):
+    injections = [role({**GUARD, **injection}) for injection, _message in INJECTIONS]
+    untouched, *runs, left = host.story(STATE, *injections, *(module(ruleset=OWN_RULES % texts) for texts in BEYOND), STATE)
+    for run, message in zip(runs, [message for _injection, message in INJECTIONS] + ["the rule set"] * len(BEYOND), strict=True):
+        assert run.failed and message in run.result["msg"], run
+    assert left == untouched
 
 
 def test_the_rules_outlive_the_firewall_service_and_come_back_with_the_boot_target(host):
-    assert host.changed(GUARD)
-    rules = host.shell(OWN)
-    for action in ("start", "reload", "restart", "stop"):
-        host.shell(f"systemctl {action} nftables")
-        assert host.shell(OWN) == rules, action
-    host.shell("nft flush ruleset; systemctl start multi-user.target")
-    assert host.shell(OWN) == rules, "what starts at boot loads them"
-    assert not host.changed(GUARD)
-
-
-TEMPLATE_FILE = ROOT / "roles/smtp_egress/templates/outpost_smtp.nft.j2"
-#: What the template takes besides the variables of the role.
-TEMPLATE = {"__smtp_egress_relays": RELAYS, "smtp_egress_mode": "guard", "smtp_egress_destinations": "relays", "smtp_egress_guard_forwarded": False}
-
-
-def by_the_module(host, tmp_path, template=TEMPLATE_FILE, **options):
-    """Bring the rules to mode guard by one call of the module; the run and the module's result."""
-    ruleset = "{{ lookup('ansible.builtin.template', file) }}"
-    task = {"outpost.smtp.smtp_egress": {"relays": RELAYS, "user": "mail", "ruleset": ruleset, **options}}
-    playbook = tmp_path / "module.yml"
-    variables = {**TEMPLATE, "file": str(template)}
-    playbook.write_text(json.dumps([{"hosts": "servers", "gather_facts": False, "vars": variables, "tasks": [task]}]))
-    run = host.play(str(playbook), {})
-    return run, run.tasks[-1]["result"] if run.tasks else None
+    actions = [f"systemctl {action} nftables; {OWN}" for action in ("start", "reload", "restart", "stop")]
+    boot = f"nft flush ruleset; systemctl start multi-user.target; {OWN}"
+    first, rules, *kept, last = host.story(role(GUARD), OWN, *actions, boot, role(GUARD))
+    assert first.changed and kept == [rules] * 5
+    assert not last.changed and not last.failed
 
 
 #: Put before the command in PATH, it shuts the controller out as soon as the time of a change that is proved begins to run.
@@ -327,12 +372,12 @@ chmod +x /usr/local/sbin/systemd-run
 """
 
 
-def unconfirmed(host, tmp_path, seconds):
-    """Change the rules; then the controller can not come back until it is let in again."""
-    host.shell(SHUT_OUT.format(seconds=seconds))
-    run, _result = by_the_module(host, tmp_path, rollback_timeout=seconds)
+def unconfirmed(host, seconds, *before):
+    """After some steps, change the rules; then the controller can not come back until it is let in again."""
+    run, done = host.told(*before, SHUT_OUT.format(seconds=seconds), module(rollback_timeout=seconds), environment={"ANSIBLE_TIMEOUT": "5"})
     host.shell("rm /usr/local/sbin/systemd-run; nft delete table ip cut")
     assert run.status != 0 and "UNREACHABLE" in run.output, run.output
+    return done[: len(before)]
 
 
 def awaited(condition, seconds=30):
@@ -342,79 +387,77 @@ def awaited(condition, seconds=30):
         time.sleep(0.2)
 
 
-def test_a_change_that_is_not_confirmed_goes_back_by_itself_and_the_next_run_says_so(host, tmp_path):
-    assert host.changed(ALLOW)
-    old = host.shell(OWN)
-    unconfirmed(host, tmp_path, 20)
-    new = host.shell(OWN)
-    assert new != old and host.connect("nobody", 587) == "refused"
-    awaited(lambda: host.shell(OWN) == old)
-    assert host.connect("nobody", 587) == "reached"
+def test_a_change_that_is_not_confirmed_goes_back_by_itself_and_the_next_run_says_so(host):
+    _first, old = unconfirmed(host, 15, role(ALLOW), OWN)
+    new = host.shell(OWN).strip()
+    assert new != old and host.shell(connect("nobody", 587)) == "refused\n"
+    awaited(lambda: host.shell(OWN).strip() == old)
 
-    again = host.run(CONFIRMED)
-    assert again.status == 0 and "nobody confirmed it in time" in again.loaded["rolled_back"]["why"], again.output
-    assert host.shell(OWN) == new and host.run(GUARD).loaded["rolled_back"] is None
-    assert "rollback" not in host.shell("ls /var/lib/outpost-smtp; systemctl list-timers --all --no-legend")
+    reached, again, rules, last, left = host.story(
+        connect("nobody", 587), role(CONFIRMED), OWN, role(GUARD), "ls /var/lib/outpost-smtp; systemctl list-timers --all --no-legend"
+    )
+    assert reached == "reached"
+    assert not again.failed and "nobody confirmed it in time" in again.result["rolled_back"]["why"], again
+    assert rules == new and last.result["rolled_back"] is None and "rollback" not in left
 
 
 def test_a_rule_set_that_keeps_the_mail_in_goes_back_at_once(host, tmp_path):
-    stored = "cat /etc/outpost-smtp/egress.nft /var/lib/outpost-smtp/egress.json"
-    assert host.changed(ALLOW)
-    old, files = host.shell(OWN), host.shell(stored)
+    stored = f"{OWN}; cat /etc/outpost-smtp/egress.nft /var/lib/outpost-smtp/egress.json"
     wrong = tmp_path / "wrong.nft.j2"
     wrong.write_text(TEMPLATE_FILE.read_text().replace("meta skuid @uid:user@", "meta skuid 12345 meta skuid @uid:user@"))
-    run, result = by_the_module(host, tmp_path, wrong)
-    assert run.status != 0 and "user mail does not reach relay primary" in result["msg"], run.output
-    assert result["blocked_by"]["cause"] == "own_table" and result["changed"] is False and result["rolled_back"]
-    assert host.shell(OWN) == old and host.shell(stored) == files
+    _first, old, run, left = host.story(role(ALLOW), stored, module(wrong), stored)
+    assert run.failed and "user mail does not reach relay primary" in run.result["msg"], run
+    assert run.result["blocked_by"]["cause"] == "own_table" and not run.changed and run.result["rolled_back"]
+    assert left == old
 
 
 def test_the_rules_follow_the_name_and_the_old_address_stays_for_a_while(host):
-    assert host.changed(GUARD)
-    counted = host.counters()
-    address = host.shell(ADDRESS).strip()
     refresh = "systemctl start outpost-smtp-egress-refresh.service"
+    address = host.shell(ADDRESS).strip()
     host.shell("cp /etc/hosts /etc/resolv.conf /root")
     try:
-        host.shell(f"echo 198.51.100.9 smtp.provider.test >> /etc/hosts; {refresh}")
-        rules = host.shell(OWN)
-        assert all(found in rules for found in (address, "198.51.100.9")) and host.counters() == counted
-        assert host.connect("mail", 587, address) == "reached" and host.connect("nobody", 587, address) == "refused"
-        assert not host.changed(GUARD)
-        # A name server that refuses at once.
-        host.shell(f"cat /root/hosts > /etc/hosts; echo nameserver 127.0.0.9 > /etc/resolv.conf; {refresh}")
-        assert host.shell(OWN) == rules, "a query that fails takes nothing away"
+        _first, before, rules, after, mta, others, again, kept, timers = host.story(
+            role(GUARD),
+            COUNTERS,
+            f"echo 198.51.100.9 smtp.provider.test >> /etc/hosts; {refresh}; {OWN}",
+            COUNTERS,
+            connect("mail", 587, host=address),
+            connect("nobody", 587, host=address),
+            role(GUARD),
+            # A name server that refuses at once.
+            f"cat /root/hosts > /etc/hosts; echo nameserver 127.0.0.9 > /etc/resolv.conf; {refresh}; {OWN}",
+            "systemctl list-timers --no-legend",
+        )
     finally:
         host.shell("cat /root/hosts > /etc/hosts; cat /root/resolv.conf > /etc/resolv.conf")
-    assert "outpost-smtp-egress-refresh.timer" in host.shell("systemctl list-timers --no-legend")
+    assert all(found in rules for found in (address, "198.51.100.9")) and counted(after) == counted(before)
+    assert mta == "reached" and others == "refused" and not again.changed and not again.failed
+    assert kept == rules, "a query that fails takes nothing away"
+    assert "outpost-smtp-egress-refresh.timer" in timers
 
 
-def test_a_reboot_keeps_what_was_confirmed_and_takes_back_what_was_not(host, tmp_path):
-    admins = "cp /etc/nftables.conf /root/nftables.conf; cat > /etc/nftables.conf; systemctl enable --now nftables"
-    host.shell(admins, input="flush ruleset\n" + DEFAULT_DENY)
+def test_a_reboot_keeps_what_was_confirmed_and_takes_back_what_was_not(host):
+    admins = f"cp /etc/nftables.conf /root/nftables.conf; cat > /etc/nftables.conf <<'RULES'\nflush ruleset\n{DEFAULT_DENY}\nRULES\n"
+    rules = "nft --stateless list ruleset | sort"
     try:
-        assert host.changed(ALLOW)
-        kept = host.shell("nft --stateless list ruleset")
-        unconfirmed(host, tmp_path, 600)
-        assert host.connect("nobody", 587) == "refused"
+        host.shell(admins + "systemctl enable --now nftables")
+        _first, kept = unconfirmed(host, 600, role(ALLOW), rules)
+        assert host.shell(connect("nobody", 587)) == "refused\n"
         reboot(host.lab, SERVER)
-        assert host.connect("nobody", 587) == host.connect("mail", 587) == "reached"
-        assert sorted(host.shell("nft --stateless list ruleset").splitlines()) == sorted(kept.splitlines())
-        again = host.run(CONFIRMED)
-        assert again.status == 0 and "the host was restarted" in again.loaded["rolled_back"]["why"], again.output
+        nobody, mta, back, again = host.story(connect("nobody", 587), connect("mail", 587), rules, role(CONFIRMED))
+        assert nobody == mta == "reached" and back == kept
+        assert not again.failed and "the host was restarted" in again.result["rolled_back"]["why"], again
         reboot(host.lab, SERVER)
-        assert host.connect("nobody", 587) == "refused" and host.connect("mail", 587) == "reached"
-        assert not host.changed(GUARD)
+        nobody, mta, last = host.story(connect("nobody", 587), connect("mail", 587), role(GUARD))
+        assert nobody == "refused" and mta == "reached" and not last.changed and not last.failed
     finally:
         host.shell("systemctl disable --now nftables; cp /root/nftables.conf /etc/nftables.conf")
 
 
 def test_a_host_without_nft(host):
-    host.shell("apt-get purge --yes --quiet nftables >/dev/null 2>&1")
-    files = host.shell(FILES)
-    predicted = host.run(GUARD, "--check")
-    assert predicted.status == 0 and host.shell(FILES) == files, predicted.output
-    real = host.run(GUARD)
-    assert real.status == 0 and real.changed() == predicted.changed() != [], real.output
-    assert real.loaded["diff"] == predicted.loaded["diff"]
-    assert host.connect("nobody", 587) == "refused"
+    files, predicted, left, real, nobody = host.story(
+        f"apt-get purge --yes --quiet nftables >/dev/null 2>&1; {FILES}", role(GUARD, check=True), FILES, role(GUARD), connect("nobody", 587)
+    )
+    assert not predicted.failed and left == files, predicted
+    assert not real.failed and real.changed == predicted.changed != []
+    assert real.result["diff"] == predicted.result["diff"] and nobody == "refused"

@@ -34,21 +34,22 @@ for attempt in $(seq 100); do ss -Hltn 'sport = :587' | grep -q '\\[::\\]' && ex
 GONE = "10.255.8.1"
 FAR_RULES = f"""
 table inet far {{
-	chain input {{
-		type filter hook input priority 0
-		tcp dport 2465 drop
-		ip daddr {GONE} drop
-	}}
+    chain input {{
+        type filter hook input priority 0
+        tcp dport 2465 drop
+        tcp dport 3587 reject with icmpx type admin-prohibited
+        ip daddr {GONE} drop
+    }}
 }}
 """
 HERE_RULES = """
 table inet guard {
-	chain output {
-		type filter hook output priority 0
-		tcp dport 1025 drop
-		tcp dport 1465 reject with tcp reset
-		tcp dport 1587 reject with icmpx type admin-prohibited
-	}
+    chain output {
+        type filter hook output priority 0
+        tcp dport 1025 drop
+        tcp dport 1465 reject with tcp reset
+        tcp dport 1587 reject with icmpx type admin-prohibited
+    }
 }
 """
 ROUTES = {
@@ -119,6 +120,7 @@ def test_each_cause_by_its_name(host):
             ("rejected here", 1587, "other_chain"),
             ("closed there", 3465, "relay_refused"),
             ("dropped there", 2465, "provider_suspected"),
+            ("rejected on the way", 3587, "provider_suspected"),
         ):
             relays[f"{name}, {family}"], expected[f"{name}, {family}"] = (address, port), cause
     for kind, addresses in ROUTES.items():
@@ -137,7 +139,17 @@ def test_the_rule_and_the_ports_that_answer_are_named(host):
     assert "465, 587" in there["detail"] and "nothing on this server is in the way" in there["detail"] and "use port 465" in there["remedy"]
 
 
-def test_the_guard_on_both_families(host):
+def logins(lab):
+    """The login test as root on a host with mode guard, in a play that knows nothing of the role: by default, as root, and by role smtp_verify."""
+    login = {"host": RELAY, "port": 587, "tls": "starttls", "ca_file": "/usr/local/share/rig-ca.pem", **lab.accounts["canary"]}
+    relays = [{**login, "name": "right"}, {**login, "name": "wrong", "password": "x" * 9}, {**login, "name": "untrusted", "ca_file": None}]
+    test = {"outpost.smtp.smtp_auth_info": {"relays": relays, "on_failure": "report"}}
+    as_root = {"outpost.smtp.smtp_auth_info": {"relays": relays[:1], "on_failure": "report", "run_as": ""}}
+    verify = {"ansible.builtin.include_role": {"name": "outpost.smtp.smtp_verify"}, "vars": {"outpost_smtp_relays": relays[:1]}}
+    return [{"hosts": "servers", "gather_facts": False, "tasks": [test, as_root, verify]}]
+
+
+def test_the_guard_on_both_families(host, tmp_path):
     """The proof of the role is by address and family; and who asks as another user is told that it is our table."""
     run = host.run(GUARD)
     proof = next(task["result"]["proof"] for task in reversed(run.tasks) if task["result"].get("proof"))
@@ -153,6 +165,15 @@ def test_the_guard_on_both_families(host):
     found = host.look()
     assert found["loaded"] and found["in_force"] and found["persistent"] and found["counters"]["refused"] >= 2
     assert any("kernel's log" in reason for reason in found["unreadable"]), "a container has no kernel log"
+
+    playbook = tmp_path / "logins.yml"
+    playbook.write_text(json.dumps(logins(host.lab)))
+    run = run_playbook(host.lab, tmp_path, str(playbook), {})
+    assert run.status == 0, run.output
+    told = [task["result"]["results"] for task in run.tasks if task["result"].get("results")]
+    blamed = [[entry["blocked_by"] and entry["blocked_by"]["cause"] for entry in results] for results in told]
+    assert blamed == [[None, "authentication", "tls"], ["own_table"], [None]], run.output
+
     host.run({**GUARD, "smtp_egress_state": "absent"})
     assert not host.look()["loaded"]
 

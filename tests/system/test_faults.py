@@ -52,6 +52,65 @@ MORE_TESTS = {
     "main.cf is immutable, a directory, or another user's": ["test_transaction.py::test_a_main_cf_of_an_unusual_kind"],
 }
 
+EGRESS = "../unit/plugins/module_utils/_egress"
+#: The same for what concerns the firewall.
+FIREWALL_TESTS = {
+    "C1 the disk is full": [f"{EGRESS}/test_host_faults.py::test_a_disk_that_is_full_leaves_the_rules_as_they_were"],
+    "C4 kill -9 of the module, of nft": [
+        "test_egress.py::test_a_run_that_is_killed_leaves_old_or_new_rules_and_the_next_one_heals",
+        "test_egress_killed.py::test_a_run_that_is_killed_leaves_the_old_or_the_new_ways",
+        "test_egress_firewalld.py::test_a_run_that_is_killed_is_completed_by_the_next_one",
+        f"{EGRESS}/test_rollback.py::test_a_killed_run_goes_back_by_itself_or_is_completed_by_the_next",
+    ],
+    "C5 reboot before the confirmation": ["test_egress.py::test_a_reboot_keeps_what_was_confirmed_and_takes_back_what_was_not"],
+    "C11 DNS is dead": [
+        "test_egress.py::test_the_rules_follow_the_name_and_the_old_address_stays_for_a_while",
+        f"{EGRESS}/test_refresh.py::test_a_failed_or_empty_answer_takes_nothing_away",
+        f"{EGRESS}/test_ruleset.py::test_only_an_address_gets_into_the_text",
+    ],
+    "C12 a relay moves": [
+        f"{EGRESS}/test_refresh.py::test_an_address_that_left_the_answer_stays_for_its_time_to_live",
+        f"{EGRESS}/test_refresh.py::test_an_address_that_comes_back_stays",
+        f"{EGRESS}/test_refresh.py::test_a_name_with_a_new_address_each_time_does_not_fill_the_rules",
+    ],
+    "C13 nft is missing, crashes, or may not": [
+        "test_egress.py::test_a_host_without_nft",
+        f"{EGRESS}/test_nft.py::test_a_listing_that_fails_is_never_taken_for_no_rules",
+    ],
+    "C14 somebody flushes, reloads, restarts": [
+        "test_egress.py::test_what_somebody_flushed_or_edited_is_put_back",
+        "test_egress.py::test_the_rules_outlive_the_firewall_service_and_come_back_with_the_boot_target",
+        "opened_lab.py::life",
+    ],
+    "C15 somebody else's chain drops by default": ["test_egress.py::test_a_chain_that_drops_is_named_with_the_lines_to_add", "opened_lab.py::life"],
+    "C16 nftables.conf is broken": ["test_egress_nftables.py::test_a_life_with_nftables"],
+    "C17 firewalld is stopped, does not answer, or has failed before": [
+        f"{EGRESS}/test_manager_firewalld.py::test_a_firewalld_that_is_stopped_finds_the_policy_when_it_starts",
+        f"{EGRESS}/test_manager_firewalld.py::test_rules_of_a_firewalld_that_does_not_answer",
+        f"{EGRESS}/test_manager_firewalld.py::test_a_reload_that_has_failed_before",
+    ],
+    "C18 before.rules of ufw is broken": ["test_egress_ufw.py::test_what_ufw_could_not_load_is_named_and_not_made_worse"],
+    "C19 legacy iptables beside nft": ["test_egress_killed.py::test_two_managers_that_both_drop_are_named_and_neither_is_touched"],
+    "C20 two runs at once": [f"{EGRESS}/test_host_faults.py::test_two_runs_at_once"],
+    "C21 the connection is lost": ["test_egress.py::test_a_change_that_is_not_confirmed_goes_back_by_itself_and_the_next_run_says_so"],
+    "C22 the clock jumps": [
+        f"{EGRESS}/test_rollback.py::test_systemd_keeps_the_time_where_it_runs",  # OnActiveSec= is of the monotonic clock
+        f"{EGRESS}/test_refresh.py::test_a_clock_that_was_put_back_does_not_keep_an_address_for_years",
+    ],
+    "C23 the user of Postfix gets another number": [f"{EGRESS}/test_host_faults.py::test_the_user_has_another_number"],
+    "C24 no systemd, no privilege": [
+        f"{EGRESS}/test_egress.py::test_without_systemd_the_rules_are_loaded_and_do_not_last",
+        f"{EGRESS}/test_overview.py::test_a_plain_user_is_told_what_he_may_know",
+    ],
+    "C25 check mode on a fresh host": ["test_egress.py::test_a_host_without_nft", f"{EGRESS}/test_egress.py::test_without_the_user"],
+    "C26 nothing stays after the removal": ["test_egress.py::test_a_life_beside_the_rules_of_others", "opened_lab.py::life"],
+    "C27 a second run changes nothing after each fault": [f"{EGRESS}/test_egress.py::test_what_was_lost_comes_back"],
+    "C28 a message in flight": ["test_egress_nftables.py::a_message_in_flight_passes"],
+    "C29 300 reloads under load": ["test_egress_nftables.py::nobody_is_let_out"],
+    "C30 200,000 elements of others": ["test_egress_nftables.py::foreign_elements_cost_little"],
+}
+FIREWALL_NUMBERS = [1, 4, 5, *range(11, 31)]
+
 #: Both ends of each change, and one in how many steps of it is tried. Steps are the effects by which names change or other programs
 #: work. There and back is the same change, but for the first, so that one in two there and the others back are all of them. Of the
 #: others, each release is killed before each step that none of the changes before had, too. With OUTPOST_SMTP_EVERY_EFFECT=1 it is
@@ -104,9 +163,10 @@ def test_whatever_the_module_does_to_a_host_is_counted_as_a_step():
 
 
 def test_every_fault_has_its_tests():
-    assert sorted(int(name.split()[0][1:]) for name in TESTS) == NUMBERS
+    for tests, numbers in ((TESTS, NUMBERS), (FIREWALL_TESTS, FIREWALL_NUMBERS)):
+        assert sorted(int(name.split()[0][1:]) for name in tests) == numbers
     here = Path(__file__).parent
-    for place in {place for places in [*TESTS.values(), *MORE_TESTS.values()] for place in places}:
+    for place in {place for places in [*TESTS.values(), *FIREWALL_TESTS.values(), *MORE_TESTS.values()] for place in places}:
         file, name = place.split("::")
         names = [node.name for node in ast.walk(ast.parse((here / file).read_text())) if isinstance(node, ast.FunctionDef)]
         assert name in names, place

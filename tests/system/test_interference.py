@@ -90,6 +90,10 @@ def code(result: dict) -> str:
     return result["diagnosis"]["code"]
 
 
+def cause(result: dict) -> str:
+    return result["blocked_by"]["cause"]
+
+
 def works(result: dict) -> set:
     return {(entry["port"], entry["tls"]) for entry in result["alternatives"] if entry["works"]}
 
@@ -97,7 +101,7 @@ def works(result: dict) -> set:
 def test_a_clean_way(way):
     result = way.test(587, "starttls")
 
-    assert result["ok"] and result["interception"]["verdict"] == "clean" and result["alternatives"] == []
+    assert result["ok"] and result["interception"]["verdict"] == "clean" and result["alternatives"] == [] and result["blocked_by"] is None
 
 
 def test_a_port_that_is_dropped_upstream(way):
@@ -106,6 +110,7 @@ def test_a_port_that_is_dropped_upstream(way):
     result = way.test(587, "starttls", timeout=5)
 
     assert code(result) == "egress_blocked_upstream" and result["interception"]["verdict"] == "filtered"
+    assert cause(result) == "provider_suspected" and result["blocked_by"]["remedy"].endswith("or use port 465")
     assert works(result) == {(465, "implicit")}
     advice = "Port 587 is dropped on all addresses; port 465 answers with implicit TLS: set port: 465 and tls: implicit."
     assert advice in result["diagnosis"]["remedy"]
@@ -117,6 +122,7 @@ def test_a_host_that_is_gone_is_not_called_filtered(way):
     result = way.test(587, "starttls", timeout=5)
 
     assert code(result) == "tcp_timeout" and result["interception"]["verdict"] == "unknown" and works(result) == set()
+    assert cause(result) == "unknown"
 
 
 def test_a_rule_of_the_server_itself(way):
@@ -124,6 +130,7 @@ def test_a_rule_of_the_server_itself(way):
     result = way.test(587, "starttls", timeout=5)
 
     assert code(result) == "egress_blocked_local"
+    assert cause(result) == "other_chain" and "rule 'tcp dport 587 counter drop'" in result["blocked_by"]["detail"]
     assert "rule 'tcp dport 587 counter drop'" in result["diagnosis"]["summary"] and "inet guard output" in result["diagnosis"]["summary"]
     assert works(result) == {(465, "implicit")}
 
@@ -141,6 +148,7 @@ def test_a_rejection_by_icmp_names_its_sender(way):
     address = way.lab.shell(f"getent ahostsv4 {HOST} | awk '{{ print $1; exit }}'").stdout.strip()
 
     assert code(result) == "tcp_host_unreachable" and result["interception"]["verdict"] == "rejected"
+    assert cause(result) == "provider_suspected"
     assert f"ICMP communication administratively prohibited, sent by {address}" in result["interception"]["evidence"][0]
 
 
@@ -149,6 +157,7 @@ def test_smtp_inspection(way):
     result = way.test(587, "starttls")
 
     assert code(result) == "cap_starttls_stripped" and result["interception"]["verdict"] == "stripped"
+    assert cause(result) == "tls"
     assert any("XXXXXXXA" in line for line in result["interception"]["evidence"])
     assert any("***" in line for line in result["interception"]["evidence"])
     assert works(result) == {(465, "implicit")}
@@ -160,6 +169,7 @@ def test_tls_inspection(way):
     result = way.test(465, "implicit")
 
     assert code(result) == "tls_intercepted" and result["interception"]["verdict"] == "terminated_by_proxy"
+    assert cause(result) == "tls"
     assert "FortiGate" in result["interception"]["evidence"][0]
     assert works(result) == {(587, "starttls")} and "AUTH" not in way.heard()
 
@@ -169,6 +179,7 @@ def test_a_captive_portal(way):
     result = way.test(587, "starttls")
 
     assert code(result) == "greet_captive" and result["interception"]["verdict"] == "captive_portal" and works(result) == set()
+    assert cause(result) == "provider_suspected"
 
 
 def test_a_tarpit(way):
@@ -176,6 +187,7 @@ def test_a_tarpit(way):
     result = way.test(587, "starttls", timeout=5)
 
     assert code(result) == "greet_tarpit" and result["interception"]["verdict"] == "tarpit"
+    assert cause(result) == "provider_suspected"
     assert "AUTH" not in way.heard()
 
 

@@ -259,7 +259,106 @@ POSTFIX = (
     ),
 )
 
-MUTANTS = (*SMTP, *(mutant._replace(package="_postfix") for mutant in POSTFIX))
+EGRESS = (
+    Mutant(
+        "egress.py",
+        "        self.rollback.arm(former, MARGIN + terms.proof_timeout + terms.rollback_timeout)\n",
+        "",
+        ("test_rollback.py", "killed_run"),
+        "nobody takes back what a killed run has begun",
+    ),
+    Mutant(
+        "egress.py",
+        "proofs = self.prover.prove(goal.request, goal.resolved, terms.proof_timeout)",
+        "proofs = []",
+        ("test_rollback.py", "disprove"),
+        "rules that keep the mail in stay",
+    ),
+    Mutant(
+        "egress.py",
+        "        self.opener.apply(goal.opening)\n        return",
+        "        return",
+        ("test_opening.py", "opened_before"),
+        "it closes and does not open",
+    ),
+    Mutant(
+        "egress.py",
+        "with self._alone():\n            return self._present(",
+        "if True:\n            return self._present(",
+        ("test_host_faults.py", "two_runs"),
+        "two runs at once",
+    ),
+    Mutant(
+        "program.py",
+        "if former is None or (when and when[1] != former.token):",
+        "if former is None:",
+        ("test_rollback.py", "another_change"),
+        "the timer of one change takes back another",
+    ),
+    Mutant(
+        "addresses.py",
+        "kept[family] = last[family] if answer is None else",
+        "kept[family] = {} if answer is None else",
+        ("test_addresses.py", "failed_query"),
+        "a query that fails takes addresses away",
+    ),
+    Mutant(
+        "addresses.py",
+        "if not any(answered.values()):",
+        "if not any(answer is not None for answer in answered.values()):",
+        ("test_refresh.py", "failed_or_empty"),
+        "an empty answer takes all addresses away",
+    ),
+    Mutant(
+        "opening.py",
+        "kept.intersection(ways.wanted(request, resolved))",
+        "kept",
+        ("test_opening.py", "no_longer_wanted"),
+        "a way that nobody wants any more stays open",
+    ),
+    Mutant(
+        "own_table.py",
+        "if self.nft and listed is not None and nft.is_ours(listed):\n            self.nft.delete_own_table()",
+        "if self.nft and listed is not None:\n            self.nft.delete_own_table()",
+        ("test_egress.py", "strangers_table"),
+        "a stranger's table of our name is deleted",
+    ),
+    Mutant("ruleset.py", '    "drop",\n', "", ("test_ruleset.py", "beyond_our_table"), "a template can lock its administrator out"),
+    Mutant(
+        "users.py",
+        'return "@uid:user@" in request.text and "reject" in request.text',
+        "return False",
+        ("test_rollback.py", "kept_in"),
+        "the guard is not proved",
+    ),
+    Mutant(
+        "nftables.py",
+        "lines = [f\"delete rule {self} {rule['chain']} handle {int(rule['handle'])}\" for rule in self._jumps]",
+        "lines = [f\"flush chain {self} {rule['chain']}\" for rule in self._jumps]",
+        ("test_manager_nftables.py", "by_its_handle"),
+        "rules of others go with ours",
+    ),
+    Mutant(
+        "ufw.py",
+        "            self._require_sound_files()\n",
+        "            pass\n",
+        ("test_manager_ufw.py", "could_not_load"),
+        "ufw is told to load files that are broken",
+    ),
+    Mutant(
+        "proof.py",
+        'self.others == "refused" and self.counted is True',
+        'self.others == "refused"',
+        ("test_proof.py", "not_count"),
+        "somebody else's refusal proves our guard",
+    ),
+)
+
+MUTANTS = (
+    *SMTP,
+    *(mutant._replace(package="_postfix") for mutant in POSTFIX),
+    *(mutant._replace(package="_egress") for mutant in EGRESS),
+)
 
 
 def copy_of_the_tree(place: Path) -> Path:

@@ -48,7 +48,7 @@ def test_a_module_takes_its_own_examples(module: t.Any, arguments: Data) -> None
     name = f"outpost.smtp.{module.__name__.rpartition('.')[2]}"
     checks = ("mutually_exclusive", "required_together", "required_one_of", "required_if", "required_by")
     validator = ArgumentSpecValidator(arguments["argument_spec"], **{check: arguments.get(check) for check in checks})
-    examples = [task[name] for task in yaml.safe_load(module.EXAMPLES) if name in task]
+    examples = [task[name] or {} for task in yaml.safe_load(module.EXAMPLES) if name in task]
     assert examples
     for example in examples:
         given = {key: filled(value, arguments["argument_spec"][key]["type"]) for key, value in example.items()}

@@ -47,7 +47,7 @@ _ROUTES = {
     errno.EADDRNOTAVAIL: "no source address on this server",
 }
 _HERE_CLEAN = "nothing on this server is in the way"
-_HERE_UNKNOWN = "the rules of this server's firewall could not be read"
+_HERE_UNKNOWN = "the rules of this server's firewall do not tell, or could not be read"
 _NEIGHBOUR_MS = 1000
 """The kernel asks a neighbour three times, a second apart, before it says that a host is unreachable (arp(7)); a rule answers at once."""
 
@@ -68,7 +68,7 @@ class Evidence(t.NamedTuple):
 
     ``outcomes`` are those of the addresses, ``siblings`` the other ports of these that answered, each with whether it could be
     connected to, ``routes`` the errno of the addresses that the routing table refuses, ``hint`` what the cloud is said to
-    block. ``rules`` is None where they can not be read.
+    block. ``rules`` is None where they can not be read, or do not tell.
     """
 
     port: int
@@ -190,7 +190,8 @@ def _by_outcome(seen: Evidence) -> BlockedBy:
     if probe.TIMEOUT in words and not seen.siblings and not seen.hint:
         detail = f"there is no answer, on other ports neither, and {here} ({shown})"
         return BlockedBy(UNKNOWN, detail, "check that the relay is up, then ask the hoster whether it lets mail out")
-    return of_silence(seen.port, f"there is no answer, and {here} ({shown})", seen.siblings, seen.hint)
+    answer = "there is no answer" if probe.TIMEOUT in words else "a router or firewall on the way refuses the connection"
+    return of_silence(seen.port, f"{answer}, and {here} ({shown})", seen.siblings, seen.hint)
 
 
 def of_silence(port: int, shown: str, siblings: t.Mapping[int, bool], hint: str) -> BlockedBy:

@@ -45,7 +45,7 @@ _AUTHENTICATED = "use port 465 or 587 of the relay"
 
 #: The names are those by which cloud-init tells clouds (tools/ds-identify, dscheck_*).
 CLOUDS: t.Tuple[Cloud, ...] = (
-    _cloud("Hetzner Cloud", "sys_vendor", "Hetzner", (25, 465), "reports of customers, 2026", f"{_ON_REQUEST}, and port 587 is open"),
+    _cloud("Hetzner Cloud", "sys_vendor", "Hetzner", (25, 465), "docs.hetzner.com/cloud/servers/faq", f"{_ON_REQUEST}, and port 587 is open"),
     _cloud("Linode (Akamai)", "sys_vendor", "Linode", (25, 465, 587), "linode.com/blog/linode/a-new-policy-to-help-fight-spam", _ON_REQUEST),
     _cloud("Akamai", "sys_vendor", "Akamai", (25, 465, 587), "linode.com/blog/linode/a-new-policy-to-help-fight-spam", _ON_REQUEST),
     _cloud(

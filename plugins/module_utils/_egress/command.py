@@ -15,7 +15,7 @@ import typing as t
 PATIENCE = 60
 
 
-def run(arguments: t.Sequence[str], text: str) -> t.Tuple[int, str, str]:
+def run(arguments: t.Sequence[str], text: str, seconds: float = PATIENCE) -> t.Tuple[int, str, str]:
     """Exit status (127 where the command can not be run, 124 where it took too long), output and error output."""
     try:
         # pylint: disable-next=ansible-bad-function  # run_command belongs to AnsibleModule, which this program does not have
@@ -26,11 +26,11 @@ def run(arguments: t.Sequence[str], text: str) -> t.Tuple[int, str, str]:
             env={**os.environ, "LC_ALL": "C"},
             text=True,
             errors="replace",
-            timeout=PATIENCE,
+            timeout=seconds,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return 124, "", f"{arguments[0]} did not end within {PATIENCE} seconds"
+        return 124, "", f"{arguments[0]} did not end within {seconds:.0f} seconds"
     except OSError as error:
         return 127, "", f"{arguments[0]} can not be run: {error.strerror}"
     return done.returncode, done.stdout, done.stderr

@@ -15,6 +15,7 @@ import os
 import re
 import typing as t
 
+from ansible_collections.outpost.smtp.plugins.module_utils._egress import selinux_ports
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.kernel_log import Line
 
 #: Denials that are told.
@@ -29,6 +30,11 @@ _AUDIT_TIME = re.compile(r"\bmsg=audit\((\d+\.\d+):")
 _NEEDED = ("/etc/postfix/outpost_smtp/** r,", "network inet stream,", "network inet6 stream,")
 #: Where files may have come with the wrong label, as after mv from /tmp.
 _LABELLED = "/etc/postfix /etc/outpost-smtp /var/spool/postfix"
+_FILES = frozenset({"file", "dir", "lnk_file", "sock_file", "fifo_file"})
+#: For what is neither a label nor a port that nobody claims.
+_ASK = "'ausearch -m avc -ts recent | audit2why' names the boolean, or says that there is none"
+#: What AppArmor's log calls making and removing a file is writing in its rules (apparmor.d(5)).
+_WRITING = str.maketrans("cd", "ww")
 
 _FIELD = re.compile(r'\b(\w+)="?([^"\s]+)"?')
 _SELINUX = re.compile(r"avc:\s+denied\s+\{ ([^}]+) \}")
@@ -91,7 +97,8 @@ def _apparmor(line: Line, root: str) -> t.Optional[Denial]:
         what, rule = f"a socket of family {fields['family']}", f"network {fields['family']} {fields.get('sock_type', 'stream')},"
     elif "name" in fields:
         path = _GENERATION.sub(r"\1/**", fields["name"])
-        what, rule = path, f"{path} {fields.get('denied_mask', 'r')},"
+        letters = "".join(dict.fromkeys(fields.get("denied_mask", "r").translate(_WRITING)))
+        what, rule = path, f"{path} {letters},"
     else:
         return None
     return Denial("apparmor", f"profile {profile} denies {what}", _rule(rule, _profile_file(profile, root)), line.time)
@@ -125,12 +132,14 @@ def _selinux(line: Line) -> t.Optional[Denial]:
     domain = _type(fields.get("scontext", ""))
     if found is None or not domain.startswith("postfix") or fields.get("permissive") == "1":
         return None
-    target = _type(fields.get("tcontext", ""))
-    if fields.get("tclass") == "tcp_socket":
-        port = fields.get("dest", "PORT")
-        return Denial("selinux", f"{domain} may not {found.group(1)} to port {port}", f"semanage port -a -t smtp_port_t -p tcp {port}", line.time)
-    what = f"{fields.get('tclass', 'object')} {fields.get('path') or fields.get('name', '')} of type {target}"
-    return Denial("selinux", f"{domain} may not {found.group(1)} {what}", f"restorecon -Rv {_LABELLED}", line.time)
+    target, kind = _type(fields.get("tcontext", "")), fields.get("tclass", "object")
+    if "dest" in fields:
+        port = fields["dest"]
+        remedy = f"semanage port -a -t smtp_port_t -p tcp {port}" if target in selinux_ports.UNCLAIMED else _ASK
+        return Denial("selinux", f"{domain} may not {found.group(1)} to port {port} of type {target}", remedy, line.time)
+    what = f"{kind} {fields.get('path') or fields.get('name', '')}".strip()
+    remedy = f"restorecon -Rv {_LABELLED}" if kind in _FILES else _ASK
+    return Denial("selinux", f"{domain} may not {found.group(1)} {what} of type {target}", remedy, line.time)
 
 
 def _type(context: str) -> str:

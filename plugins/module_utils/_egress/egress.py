@@ -27,6 +27,7 @@ from ansible_collections.outpost.smtp.plugins.module_utils._egress import (
     rollback_file,
     ruleset,
     selinux,
+    selinux_ports,
     state,
     units,
     users,
@@ -142,7 +143,7 @@ class Egress:
             # Two managers may see the same: tables like those of iptables are also nft's.
             changes = self.table.removal() + list(dict.fromkeys(change for manager in managers for change in manager.plan([])))
             unit_changes = self.systemd.plan(units.unwanted())
-            changes += unit_changes + self.helper.removal()
+            changes += unit_changes + self.helper.removal() + selinux_ports.changes(selinux_ports.labelled(self.root), gone=True)
             memory = (state.PATH, rollback_file.PATH, rollback_file.NOTE_PATH)
             for path in memory:
                 before = files.read(self.root + path)
@@ -155,6 +156,7 @@ class Egress:
                     manager.apply([])
                 for path in memory:
                     files.remove(self.root + path)
+                selinux_ports.unlabel(self._run, self.root)
                 self._remove_helper(unit_changes, unread=bool(changes))
             return {"changed": bool(changes), "diff": [change.diff() for change in changes]}
 
@@ -163,11 +165,13 @@ class Egress:
         pending, note = rollback_file.load(self.root), rollback_file.note(self.root)
         goal = self._goal(request, remembered)
         helper, unit_changes = self.helper.plan(), self.systemd.plan(self._units(goal, terms))
-        changes = goal.changes + helper + unit_changes
+        unlabelled = selinux_ports.missing((relay.port for relay in request.relays), self._run, self.root)
+        changes = goal.changes + helper + unit_changes + selinux_ports.changes(unlabelled)
         proofs: t.List[proof.Proof] = []
         blocked, armed = goal.opening.blocked, False
         if self.nft and not self.check_mode:
             former = pending or self._former(goal)
+            selinux_ports.label(unlabelled, self._run, self.root)
             if helper:
                 self.helper.install()
             if unit_changes or remembered.loaded is None:
@@ -253,14 +257,14 @@ class Egress:
             blocked = self.prover.settle(goal.request, self._blocked_now(goal))
             proofs = self.prover.prove(goal.request, goal.resolved, terms.proof_timeout)
             self._save(goal, loaded)
+            if terms.rollback_timeout > 0:
+                self.rollback.arm(former, terms.rollback_timeout)
+            else:
+                self.rollback.disarm()
         except EgressError as error:
             raise self._taken_back(former, error) from None
         except Exception as error:  # what nobody has thought of must not stay either
             raise self._taken_back(former, EgressError(f"unexpected {type(error).__name__}: {error}; please report this as a bug")) from error
-        if terms.rollback_timeout > 0:
-            self.rollback.arm(former, terms.rollback_timeout)
-        else:
-            self.rollback.disarm()
         return proofs, blocked
 
     def _put_in_force(self, goal: Goal, remembered: state.State) -> t.Optional[t.List[t.Any]]:

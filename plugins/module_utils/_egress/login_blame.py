@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.outpost.smtp.plugins.module_utils._egress import blame, clouds, probe
+from ansible_collections.outpost.smtp.plugins.module_utils._egress import blame, clouds, nft, probe
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.blame import BlockedBy, Evidence
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.surroundings.alternatives import answered
 
@@ -20,25 +20,30 @@ Result = t.Dict[str, t.Any]
 _RULE = "firewall of this server: "
 _TLS_STAGES = ("starttls", "tls")
 _LOGIN_STAGES = ("auth",)
+#: Where the relay speaks, and the login is no matter.
+_RELAYS_STAGES = ("greeting", "ehlo", "ehlo_tls", "sender", "recipient", "data")
+#: Somebody on the way speaks in the relay's place.
+_INTERFERED = ("greet_captive", "greet_tarpit", "greet_masked")
 #: Diagnoses of silence, for which a cloud may be the cause.
 _SILENCE = ("tcp_timeout", "egress_blocked_upstream")
 _WEB = 443
 
 
-def with_blame(results: t.Sequence[Result], root: str = "") -> t.List[Result]:
-    """The results with ``blocked_by`` in each.
+def with_blame(results: t.Sequence[Result], investigated: bool = True, root: str = "") -> t.List[Result]:
+    """The results with ``blocked_by`` in each. `investigated`: the rules of this host were looked at, as far as this process may.
 
     Where nothing answers, the diagnosis mentions what the cloud is said to block; where our own rules refuse, it says what these are for.
     """
     cloud = clouds.recognise(root) if any(not result["ok"] for result in results) else None
-    return [_with_blame(result, cloud.hint(result["port"]) if cloud else "") for result in results]
+    rules_known = investigated and os.geteuid() == 0 and nft.find() is not None
+    return [_with_blame(result, cloud.hint(result["port"]) if cloud else "", rules_known) for result in results]
 
 
-def _with_blame(result: Result, hint: str) -> Result:
+def _with_blame(result: Result, hint: str, rules_known: bool) -> Result:
     diagnosis = result["diagnosis"]
     if diagnosis is None:
         return {**result, "blocked_by": None}
-    found = _blocked_by(result, hint)
+    found = _blocked_by(result, hint, rules_known)
     if hint and diagnosis["code"] in _SILENCE:
         diagnosis = {**diagnosis, "evidence": [*diagnosis["evidence"], hint], "remedy": f"{diagnosis['remedy']} {_sentence(hint)}"}
     if found is not None and found.cause == blame.OWN_TABLE:
@@ -50,7 +55,7 @@ def _sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _blocked_by(result: Result, hint: str) -> t.Optional[BlockedBy]:
+def _blocked_by(result: Result, hint: str, rules_known: bool) -> t.Optional[BlockedBy]:
     """None for what is no block: a name that does not resolve, a proxy, an option that is wrong."""
     diagnosis = result["diagnosis"]
     code, stage = diagnosis["code"], diagnosis["stage"]
@@ -60,17 +65,19 @@ def _blocked_by(result: Result, hint: str) -> t.Optional[BlockedBy]:
         rules = [line[len(_RULE) :] for line in diagnosis["evidence"] if line.startswith(_RULE)]
         return blame.of_rules(rules or [diagnosis["summary"]], result["port"])
     if code == "egress_blocked_upstream" or code.startswith("tcp_") and stage == "connect":
-        return blame.judge(_evidence(result, hint))
-    if stage in _TLS_STAGES or code.startswith("cap_starttls"):
+        return blame.judge(_evidence(result, hint, rules_known))
+    if code in _INTERFERED:
+        return BlockedBy(blame.PROVIDER_SUSPECTED, diagnosis["summary"], diagnosis["remedy"])
+    if stage in _TLS_STAGES or code.startswith(("cap_starttls", "tls_")):
         return BlockedBy(blame.TLS, diagnosis["summary"], diagnosis["remedy"])
     if stage in _LOGIN_STAGES or code.startswith("cap_"):
         return BlockedBy(blame.AUTHENTICATION, diagnosis["summary"], diagnosis["remedy"])
-    if any(line.startswith("reply") for line in diagnosis["evidence"]):
+    if stage in _RELAYS_STAGES:
         return BlockedBy(blame.RELAY_REFUSED, diagnosis["summary"], diagnosis["remedy"])
     return None
 
 
-def _evidence(result: Result, hint: str) -> Evidence:
+def _evidence(result: Result, hint: str, rules_known: bool) -> Evidence:
     tried = {entry["address"]: entry for entry in result["addresses"] if entry["elapsed_ms"] is not None}
     routes = {address: found for address, found in ((address, probe.route(address)) for address in tried) if found}
     outcomes = {address: probe.Outcome(entry["outcome"], 0, entry["elapsed_ms"]) for address, entry in tried.items() if address not in routes}
@@ -80,5 +87,5 @@ def _evidence(result: Result, hint: str) -> Evidence:
             siblings[entry["port"]] = siblings.get(entry["port"], False) or entry["works"]
     if result["diagnosis"]["code"] == "egress_blocked_upstream" and not siblings:
         siblings[_WEB] = False  # that diagnosis says that something else answered
-    # The rules were looked at for this diagnosis, and none was found, where this process may see them.
-    return Evidence(result["port"], outcomes, () if os.geteuid() == 0 else None, (), routes, siblings, hint)
+    # Where the rules were looked at for this diagnosis, none was found.
+    return Evidence(result["port"], outcomes, () if rules_known else None, (), routes, siblings, hint)

@@ -40,7 +40,8 @@ class Nft:
     def __init__(self, command: str, run: Run) -> None:
         self.command = command
         self.run = run
-        self._version = ""
+        self._old: t.Optional[bool] = None
+        self._whole: t.Optional[t.List[Json]] = None
 
     def own_table(self) -> t.Optional[t.List[Json]]:
         """What nft lists of table inet outpost_smtp, or None when there is no such table."""
@@ -56,14 +57,13 @@ class Nft:
     def tables(self, names: t.Collection[t.Tuple[str, str]]) -> t.Dict[t.Tuple[str, str], t.List[Json]]:
         """The chains and rules of these tables (family and name), without the members of named sets, of which there may be very many.
 
-        Told to leave them out, nft 1.0.6 reads them from the kernel all the same where it lists one table, but not where it lists all;
-        0.9.8 reads all sets of the host, whatever it lists. Where the listing of all fails, such as by a table that makes nft crash, that
-        of each may not.
+        Told to leave them out, nft 1.0.6 reads them from the kernel all the same where it lists one table, but not where it lists all.
+        Where the listing of all fails, such as by a table that makes nft crash, that of each may not.
         """
-        listed: t.Optional[t.List[Json]] = None
-        if names and not self._version.startswith("0."):
+        listed, self._whole = self._whole, None
+        if names and listed is None:
             with contextlib.suppress(EgressError):
-                listed = self._objects(*self._nft(["-j", "-t", "list", "ruleset"]))
+                listed = self._ruleset()
         if listed is None:
             listed = [entry for name in names for entry in self.table(*name) or ()]
         found: t.Dict[t.Tuple[str, str], t.List[Json]] = {name: [] for name in names}
@@ -94,10 +94,20 @@ class Nft:
         return next((text.strip() for text, _mark, number in texts if number.strip() == str(handle)), "")
 
     def chains(self) -> t.List[Json]:
-        """All chains of the host, without their rules, so that the cost does not depend on other people's sets (but see :meth:`tables`)."""
-        listed = self._objects(*self._nft(["-j", "list", "chains"]))
-        self._version = next((str(entry["metainfo"].get("version")) for entry in listed if "metainfo" in entry), "")
+        """All chains of the host, without their rules, so that the cost does not depend on other people's sets (but see :meth:`tables`).
+
+        nft 0.9 reads all sets of the host, whatever it lists. So there the rules are listed along, for the :meth:`tables` that mostly comes next.
+        """
+        if self._old is None:
+            self._old = " v0." in self._nft(["--version"])[1]
+        if self._old:
+            listed = self._whole = self._ruleset()
+        else:
+            listed = self._objects(*self._nft(["-j", "list", "chains"]))
         return [entry["chain"] for entry in listed if "chain" in entry]
+
+    def _ruleset(self) -> t.List[Json]:
+        return self._objects(*self._nft(["-j", "-t", "list", "ruleset"]))
 
     def check(self, text: str) -> None:
         """Let nft and the kernel check a file without loading it."""

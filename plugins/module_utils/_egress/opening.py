@@ -52,9 +52,9 @@ class Opener:
 
         Raises :class:`EgressError` where managers fight, and where a chain that is not the manager's stops mail for certain.
         """
-        name, evidence = self._manager(request.manager, chains)
         asked = ways.packets(request, resolved) if self._nft and blocking.possible(chains) else {}
         blocked = self.blocked(asked, chains)
+        name, evidence = self._manager(request.manager, chains, blocked, formerly)
         ours = [entry for entry in blocked if entry.opened_by(name)]
         others = [entry for entry in blocked if not entry.opened_by(name)]
         blocking.require_open(others, changed=False)
@@ -71,10 +71,15 @@ class Opener:
             kept = set(former).union(remembered if name == formerly and manager.services else ())
             target = tuple(sorted(needed.union(kept.intersection(ways.wanted(request, resolved)))))
             changes = manager.plan(target)
+            if not changes:
+                # All that it can open is open, and something of its own comes before that.
+                blocking.require_open(_to_relays(ours, request, resolved), changed=False)
             services = manager.services if target and manager.services else None
         leaving = formerly if formerly != name else ""
         if leaving:
-            changes = changes + self._make(leaving).plan([])
+            # Tables like those of iptables are of two managers, and what the one has opened there may stay.
+            shared = {change.what for change in self._make(name).plan([])} if target else set()
+            changes = changes + [change for change in self._make(leaving).plan([]) if change.what not in shared]
         return Opening(name, evidence, former, target, leaving, changes, services, others)
 
     def apply(self, opening: Opening) -> None:
@@ -83,16 +88,30 @@ class Opener:
             self._make(opening.manager).apply(opening.ways)
         if opening.leaving:
             self._make(opening.leaving).apply([])
+            if opening.ways:
+                self._make(opening.manager).apply(opening.ways)  # where both open in the same table
 
     def blocked(self, asked: t.Mapping[Way, t.Sequence[foreign.Syn]], chains: t.Sequence[Json]) -> t.List[blocking.Blocked]:
         """The foreign chains that stop any of the packets, or may."""
         packets = list(dict.fromkeys(packet for packets in asked.values() for packet in packets))
         return blocking.find(self._nft, chains, packets) if self._nft and packets else []
 
-    def _manager(self, wanted: str, chains: t.Sequence[Json]) -> t.Tuple[str, t.Dict[str, str]]:
+    def _manager(
+        self, wanted: str, chains: t.Sequence[Json], blocked: t.Sequence[blocking.Blocked], formerly: str
+    ) -> t.Tuple[str, t.Dict[str, str]]:
         if wanted == NONE:
             return NONE, {}
         if wanted != AUTO:
             return wanted, {wanted: "named by the option manager"}
-        found = detect.detect(self._run, self._root, chains)
-        return found.manager, dict(found.evidence)
+        found = detect.look(self._run, self._root, chains)
+        former = formerly if len(found.active) > 1 and formerly in found.active and self._make(formerly).opened() else ""
+        return detect.choose(found, blocked, former), dict(found.evidence)
+
+
+def _to_relays(
+    blocked: t.Sequence[blocking.Blocked], request: Request, resolved: ways.Resolved
+) -> t.List[blocking.Blocked]:
+    """Of what is stopped, that to the relays' own addresses: of others, only as much need be open as somebody lets through."""
+    addresses = {way.network for way in ways.single(request, resolved)}
+    kept = [entry._replace(packets=[packet for packet in entry.packets if packet.address in addresses]) for entry in blocked]
+    return [entry for entry in kept if entry.packets]

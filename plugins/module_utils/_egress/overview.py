@@ -41,18 +41,20 @@ class Overview:
     def facts(self, relays: t.Sequence[addresses.Relay], user: str, seconds: float) -> Facts:
         """What module smtp_egress_info returns. Each relay is tried for `seconds` at most, as `user` where this process may."""
         command = nft.find()
-        listed = self._ask(lambda: nft.Nft(command, self._run).own_table()) if command else None
-        ours = listed is not None and nft.is_ours(listed)
+        listed = self._ask(lambda: nft.Nft(command, self._run).own_table() or []) if command else []
+        ours = None if listed is None else nft.is_ours(listed)
         remembered = self._ask(lambda: state.load(self._root)) or state.parse(None)
         found = self._ask(lambda: detect.look(self._run, self._root))
         log = kernel_log.read(self._run, self._root)
         if log.why:
             self._unreadable.append(log.why)
+        if command is None:
+            self._unreadable.append("the nft command is not installed, so no rules can be read")
         result = {
             "loaded": ours,
-            "in_force": ours and listed is not None and nft.normalised(listed) == remembered.loaded,
+            "in_force": ours and nft.normalised(listed) == remembered.loaded,
             "persistent": os.path.islink(self._root + units.ENABLED_PATH),
-            "manager": found.manager if found else None,
+            "manager": (remembered.manager if remembered.manager in found.active else found.manager) if found else None,
             "evidence": dict(found.evidence) if found else {},
             "rules": ruleset.rules(self._ask(lambda: files.read(self._root + RULES_PATH)) or ""),
             "counters": nft.counters(listed) if ours else {},
@@ -63,7 +65,7 @@ class Overview:
             "apparmor_profiles": [entry._asdict() for entry in denials.profiles(self._root)],
             "relays": self._relays(relays, remembered.addresses, user, seconds) if relays else [],
         }
-        return {**result, "unreadable": self._unreadable}
+        return {**result, "unreadable": list(dict.fromkeys(self._unreadable))}
 
     def _opened(self, manager: str) -> t.List[str]:
         if not manager:

@@ -72,10 +72,18 @@ def _reopen(egress: Egress, root: str) -> int:
 def rollback(egress: Egress, when: t.Sequence[str], root: str) -> int:
     if when:
         time.sleep(int(when[0]))
-    with lock.held(root):
-        former = rollback_file.load(root)
-        if former is None or (when and when[1] != former.token):
-            return 0
-        egress.rollback.perform(former)
-        rollback_file.leave_note("nobody confirmed it in time, or the host was restarted before", root)
+    try:
+        with lock.held(root):
+            return _rollback(egress, when, root)
+    except lock.Busy:
+        # Who has it for so long hangs, with what it has begun in force.
+        return _rollback(egress, when, root)
+
+
+def _rollback(egress: Egress, when: t.Sequence[str], root: str) -> int:
+    former = rollback_file.load(root)
+    if former is None or (when and when[1] != former.token):
+        return 0
+    egress.rollback.perform(former)
+    rollback_file.leave_note("nobody confirmed it in time, or the host was restarted before", root)
     return 0

@@ -26,7 +26,7 @@ _FIELD = re.compile(r"\b(DST|DPT|UID)=(\S+)")
 
 
 class Refused(t.NamedTuple):
-    """What was refused one user. ``uid`` is None for packets that were passed on, such as a container's."""
+    """What was refused one user. ``uid`` is None where the kernel knew none: the socket was gone, or the packet another host's."""
 
     uid: t.Optional[int]
     user: str

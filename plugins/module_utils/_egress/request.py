@@ -18,6 +18,12 @@ from ansible_collections.outpost.smtp.plugins.module_utils._smtp.relay import Re
 RELAYS, ANY = "relays", "any"
 #: Values of the option ``manager`` besides the managers' names: the active one, or nobody.
 AUTO, NONE = "auto", "none"
+#: The fields of a relay, as the modules take them.
+RELAY_OPTIONS = {
+    "name": {"type": "str"},
+    "host": {"type": "str", "required": True},
+    "port": {"type": "int", "required": True},
+}
 
 
 class Request(t.NamedTuple):

@@ -54,10 +54,10 @@ class Rollback:
 
     def arm(self, former: Former, seconds: int) -> None:
         """Remember what to go back to, and see to it that it is done in so many seconds. One that is armed already is replaced."""
-        self._stop()
-        # Another token: who still waits for the former time must not act.
+        # Another token: who still waits for the former time must not act. It does until this is written, which may fail.
         former = former._replace(token=str(time.time_ns()))
         rollback_file.save(former, self._root)
+        self._stop()
         timer = ("systemd-run", "--quiet", f"--on-active={seconds}s", *_PRECISELY, f"--unit={units.ROLLBACK_UNIT}")
         if not self._systemd.running or not self._systemd.run(*timer, tolerate=True):
             self._spawn([*self._program, "rollback", str(seconds), former.token])

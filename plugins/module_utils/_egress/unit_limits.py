@@ -27,6 +27,9 @@ _PROPERTIES = ("Id", "LoadState", "ExecStart", "Slice", "IPAddressAllow", "IPAdd
 #: There where cgroups are of version 2 only; systemd enforces IPAddressDeny= nowhere else (bpf_firewall_supported()).
 _UNIFIED = "/sys/fs/cgroup/cgroup.controllers"
 
+#: systemctl shows a list that allows, or one that denies behind a tilde: a tilde alone denies nothing, and nothing at all allows none.
+_ANY_FAMILY = "~"
+
 _Network = t.Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 _Properties = t.Dict[str, str]
 #: Words that stand for networks in unit files, systemd.resource-control(5). systemctl mostly shows the networks.
@@ -66,7 +69,7 @@ def find(addresses: t.Sequence[str], run: Run, root: str = "") -> t.List[Limit]:
         return [Limit(name, "PrivateNetwork=yes", "", ["PrivateNetwork=no"])]
     enforced = os.path.exists(root + _UNIFIED)
     lists = _address_lists(unit, run) if enforced else ([], [])
-    limits = [_family_limit(name, unit.get("RestrictAddressFamilies", ""), address) for address in addresses]
+    limits = [_family_limit(name, unit.get("RestrictAddressFamilies", _ANY_FAMILY), address) for address in addresses]
     limits += [_address_limit(name, *lists, address) for address in addresses]
     return [limit for limit in limits if limit is not None]
 
@@ -101,10 +104,9 @@ def _address_limit(unit: str, allowed: t.Sequence[_Network], denied: t.Sequence[
 def _family_limit(unit: str, families: str, address: str) -> t.Optional[Limit]:
     wanted = "AF_INET6" if ":" in address else "AF_INET"
     denying = families.startswith("~")
-    named = re.findall(r"AF_[A-Z0-9_]+", families)
-    if not named and families != "none" or (wanted in named) != denying:
+    if (wanted in families.lstrip("~").split()) != denying:
         return None
-    return Limit(unit, f"RestrictAddressFamilies={families}", address, ["RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK"])
+    return Limit(unit, f"RestrictAddressFamilies={families or 'none'}", address, ["RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK"])
 
 
 def _networks(text: str) -> t.List[_Network]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import pwd
 import typing as t
 
+from ansible_collections.outpost.smtp.plugins.module_utils._egress import state
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.errors import EgressError
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.request import Request
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.ruleset import Users
@@ -25,6 +26,19 @@ def of(request: Request, *, check_mode: bool) -> Users:
 def sender(request: Request) -> int:
     """As whom packets are sent: the mail server's user, root where there is none yet."""
     return next((name for name in spellings(request.user) if isinstance(name, int)), 0)
+
+
+def mail_server(root: str = "") -> t.Optional[str]:
+    """The mail server's user, as the last run on this host was told; None where there was none, or it has no such user.
+
+    Who tests a login does so as this user, or the answer would be about root (whose connections rules may treat differently).
+    """
+    try:
+        request = state.load(root).request
+        known = request is not None and pwd.getpwnam(request.user).pw_uid != 0
+    except (EgressError, KeyError, ValueError):
+        return None
+    return request.user if request is not None and known else None
 
 
 def kept_in(request: Request) -> bool:

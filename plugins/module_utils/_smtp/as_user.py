@@ -18,7 +18,7 @@ from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import clie
 GRACE = 5.0
 """Seconds that a test in another process may take longer; also what is spent on trying again where a rule is in the way."""
 
-_OF_ROOT = ("client_certificate", "client_key")
+_OF_ROOT = ("ca_file", "client_certificate", "client_key")
 
 Result = t.Dict[str, t.Any]
 ExplainFor = t.Callable[[t.Sequence[str], int, int], t.List[str]]
@@ -35,7 +35,7 @@ def probe_all_as(
 ) -> list[Result]:
     """As probe_all(), by *user*. *explain* is asked by this process. Raises :class:`run_as.RunAsError`.
 
-    The client's certificate and key are read by this process, as smtp(8) does it before it gives up root's rights.
+    The CA file and the client's certificate and key are read by this process, as smtp(8) does it before it gives up root's rights.
     """
     results = _call(user, timeout + GRACE, targets, timeout, ehlo_name, investigate)
     return _with_rules(user, targets, results, min(timeout, GRACE), ehlo_name, explain) if explain else results

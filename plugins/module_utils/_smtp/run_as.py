@@ -5,8 +5,8 @@
 """A function called as another user, in a child process that has become this user before it opens anything.
 
 Egress rules that let only the MTA out look at the user of the socket (nftables: ``meta skuid``), so only a socket that
-was made by this user tells whether mail gets out. Files are read as this user, too: a CA file that the MTA can not read
-fails here as it fails there. Secrets reach the child in its copy of the memory, never through a file or an argument.
+was made by this user tells whether mail gets out. Files are read as this user, too, unless they were read before (see
+as_user.py). Secrets reach the child in its copy of the memory, never through a file or an argument.
 """
 
 from __future__ import annotations

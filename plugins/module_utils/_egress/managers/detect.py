@@ -5,8 +5,9 @@
 # Private to this collection; may change without notice.
 """Who keeps this host's firewall: the one whose rules are in force, and through whom a way is therefore opened.
 
-First asked is who has a say for good: a daemon that runs, ufw that is enabled, a service that has restored rules. Two of
-these fight, since each takes the other's rules away when it starts or reloads. Where there is none, what is loaded tells.
+First asked is who has a say for good: a daemon that runs, ufw that is enabled, a service that has restored rules. Each of
+these takes the others' rules away when it starts or reloads, which is nobody's business here as long as only one of them
+stops mail. Where there is none, what is loaded tells.
 
 Cheap: one process (systemctl), none where no such service is installed; another one (nft) unless the chains are given.
 """
@@ -18,6 +19,7 @@ import re
 import typing as t
 
 from ansible_collections.outpost.smtp.plugins.module_utils._egress import files, foreign, iptables_save, nft
+from ansible_collections.outpost.smtp.plugins.module_utils._egress.blocking import Blocked
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.errors import EgressError
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.nft import Json, Run
 
@@ -38,7 +40,7 @@ _UFW_ENABLED = re.compile(r"^\s*ENABLED\s*=\s*['\"]?yes['\"]?\s*$", re.IGNORECAS
 
 
 class Detected(t.NamedTuple):
-    """``manager`` is the one to open through. ``active`` are those that have a say for good, ``evidence`` is what shows it, by manager.
+    """``active`` are those that have a say for good, ``evidence`` is what shows it, by manager; ``manager`` is the first of them.
 
     On a host without any rules the manager is nftables, and nothing is active.
     """
@@ -47,32 +49,12 @@ class Detected(t.NamedTuple):
     active: t.Tuple[str, ...]
     evidence: t.Dict[str, str]
 
-    @property
-    def conflict(self) -> str:
-        """What is wrong where managers fight, and what to do; empty where they do not."""
-        if len(self.active) < 2:
-            return ""
-        named = " and ".join(f"{name} ({self.evidence[name]})" for name in self.active)
-        return (
-            f"more than one manager keeps the firewall of this host: {named}. Each takes the other's rules away when it starts or reloads, "
-            "so no way stays open for certain. Keep one of them and disable the others, or name the one that is to open the way "
-            f"(option manager, variable smtp_egress_manager: {', '.join(self.active)} or none)"
-        )
 
-
-def detect(run: Run, root: str = "", chains: t.Optional[t.Sequence[Json]] = None) -> Detected:
-    """Who keeps the firewall. Raises EgressError where managers fight, or nft can not list what is loaded.
+def look(run: Run, root: str = "", chains: t.Optional[t.Sequence[Json]] = None) -> Detected:
+    """Who keeps the firewall. Raises EgressError where nft can not list what is loaded.
 
     `chains` are the host's, where they have been listed already; `root` is where the host's files are.
     """
-    found = look(run, root, chains)
-    if found.conflict:
-        raise EgressError(found.conflict, active_managers=list(found.active), evidence=found.evidence)
-    return found
-
-
-def look(run: Run, root: str = "", chains: t.Optional[t.Sequence[Json]] = None) -> Detected:
-    """As :func:`detect`, for those who only tell: where managers fight, ``manager`` is the first of them."""
     evidence = _services(run, root)
     if not evidence:
         evidence = _loaded(run, root, _chains(run) if chains is None else chains)
@@ -80,6 +62,32 @@ def look(run: Run, root: str = "", chains: t.Optional[t.Sequence[Json]] = None) 
             return Detected(NFTABLES, (), {})
     order = sorted(evidence, key=(FIREWALLD, UFW, IPTABLES, NFTABLES).index)
     return Detected(order[0], tuple(order), evidence)
+
+
+def choose(found: Detected, blocked: t.Collection[Blocked], former: str) -> str:
+    """The manager to open through: of several that are active, the one whose rules stop mail, by the chains that are `blocked`.
+
+    `former` is one of them through which ways are open already, or empty. Raises EgressError where more than one must be opened.
+    """
+    stopping = {name for name in found.active for entry in blocked if _stops(name, entry, found.active)}
+    rivals = [name for name in found.active if name in stopping or name == former]
+    if len(rivals) > 1:
+        named = " and ".join(f"{name} ({found.evidence[name]})" for name in rivals)
+        raise EgressError(
+            f"the rules of more than one manager keep mail in on this host: {named}. Each takes the other's rules away when it starts or "
+            "reloads, so no way stays open for certain. Keep one of them and disable the others, or let mail out by hand in the rules of all "
+            f"but one, and name that one (option manager, variable smtp_egress_manager: {', '.join(rivals)} or none)",
+            active_managers=list(found.active),
+            evidence=found.evidence,
+        )
+    return rivals[0] if rivals else found.manager
+
+
+def _stops(name: str, entry: Blocked, active: t.Container[str]) -> bool:
+    """Whether a chain that stops mail is one of a manager's, or one that it fills when it starts."""
+    if name == NFTABLES and IPTABLES in active:
+        return entry.manager == NFTABLES
+    return entry.opened_by(name) or (name == IPTABLES and entry.manager == UFW)
 
 
 def _chains(run: Run) -> t.List[Json]:

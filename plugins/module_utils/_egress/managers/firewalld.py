@@ -54,6 +54,10 @@ class Firewalld(Manager):
     def plan(self, ways: t.Collection[Way]) -> t.List[Change]:
         wanted, changes = set(ways), []
         stored, in_force = self._stored(), self._in_force()
+        if policy.is_strange(stored):
+            if wanted:
+                raise EgressError(f"firewalld: {policy.PATH} was not made by this module, and was left alone; rename it, or open the way by hand")
+            return []
         if stored is not None if not wanted else policy.read(stored) != wanted:
             changes.append(Change(policy.PATH, stored or "", policy.text(wanted)))
         if in_force is not None and in_force != wanted:

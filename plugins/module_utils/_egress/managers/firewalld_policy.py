@@ -23,12 +23,14 @@ PATH = f"/etc/firewalld/policies/{NAME}.xml"
 #: policy that somebody put first, and leaves room for one that must come before it.
 FRAME = {"priority": "-30000", "target": "CONTINUE", "ingress-zones": "HOST", "egress-zones": "ANY"}
 
+#: By which the policy is known as ours: firewalld keeps it when it writes the file itself, but no comment.
+_DESCRIPTION = "Outbound mail to the relays, whatever other policies drop."
 _TEXT = """\
 <?xml version="1.0" encoding="utf-8"?>
 <!-- Managed by Ansible, module outpost.smtp.smtp_egress. -->
 <policy priority="{priority}" target="{target}">
   <short>{name}</short>
-  <description>Outbound mail to the relays, whatever other policies drop.</description>
+  <description>{description}</description>
   <ingress-zone name="{ingress-zones}"/>
   <egress-zone name="{egress-zones}"/>
 {rules}</policy>
@@ -50,13 +52,18 @@ def text(ways: t.Collection[Way]) -> str:
     if not ways:
         return ""
     rules = "".join(_RULE.format(version=way.version, destination=way.destination, port=way.port) for way in sorted(ways))
-    return _TEXT.format(name=NAME, rules=rules, **FRAME)
+    return _TEXT.format(name=NAME, description=_DESCRIPTION, rules=rules, **FRAME)
+
+
+def is_strange(text: t.Optional[str]) -> bool:
+    """Whether a policy's file is somebody else's. One without any content is nobody's."""
+    return bool(text and text.strip()) and _DESCRIPTION not in (text or "")
 
 
 def read(text: t.Optional[str]) -> t.Optional[t.Set[Way]]:
     """The ways of a policy's file; None for one that :func:`text` would not have written, whatever its layout."""
     # No file of firewalld has a document type, by which an XML parser can be made to work without end.
-    if not text or "<!DOCTYPE" in text:
+    if not text or "<!DOCTYPE" in text or is_strange(text):
         return None
     try:
         policy = ElementTree.fromstring(text)

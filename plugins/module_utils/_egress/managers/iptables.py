@@ -144,6 +144,7 @@ class _Family:
         self._table = table
         self._ours = table.rules.get(CHAIN, [])
         self._jumps = [rule for rule in table.rules.get("OUTPUT", []) if rule == _JUMP]
+        self._strange = bool(self._ours) and not any(_way(rule, version) for rule in self._ours)
 
     def __str__(self) -> str:
         return f"{'iptables' if self.version == 4 else 'ip6tables'}-{self.variant}"
@@ -162,7 +163,14 @@ class _Family:
 
     def wanted(self, ways: t.Collection[Way]) -> t.List[str]:
         """What :attr:`lines` would be if these ways, and no others, were opened where something stops them."""
-        if not self._stops(ways):
+        stops = self._stops(ways)
+        if self._strange:
+            if stops:
+                raise EgressError(
+                    f"iptables: chain {CHAIN} of {self} was not made by this module, and was left alone; rename it, or open the way by hand"
+                )
+            return self.lines
+        if not stops:
             return []
         return [f":{CHAIN}\n"] + sorted(f"{as_text(CHAIN, _rule(way))}\n" for way in self._mine(ways)) + [f"{as_text('OUTPUT', _JUMP)}\n"]
 

@@ -45,22 +45,23 @@ class Nftables(Manager):
         command = nft.find()
         self._nft = Nft(command, run) if command else None
         self._iptables = Iptables(run, root, by_hand=True)
-        self._seen: t.Optional[t.List[_Table]] = None
+        self._seen: t.Optional[t.Tuple[t.List[Json], t.List[_Table]]] = None
 
     def opened(self) -> t.Set[Way]:
         chains = self._nft.chains() if self._nft else []
         found = self._iptables.opened() if _like_iptables(chains) else set()
         if any(chain["name"] == CHAIN for chain in chains):
             # What is asked next is mostly a plan, for which it need not be read again.
-            self._seen = self._tables(chains)
-            found |= {way for table in self._seen for way in table.opened}
+            self._seen = chains, self._tables(chains)
+            found |= {way for table in self._seen[1] for way in table.opened}
         return found
 
     def plan(self, ways: t.Collection[Way]) -> t.List[Change]:
-        chains = self._nft.chains() if self._nft else []
-        tables, self._seen = self._seen, None
-        if tables is None:
-            tables = self._tables(chains) if ways or any(chain["name"] == CHAIN for chain in chains) else []
+        seen, self._seen = self._seen, None
+        if seen is None:
+            chains = self._nft.chains() if self._nft else []
+            seen = chains, self._tables(chains) if ways or any(chain["name"] == CHAIN for chain in chains) else []
+        chains, tables = seen
         return [
             Change(f"nftables {table}", "".join(table.lines), "".join(after))
             for table, after in ((table, table.wanted(ways)) for table in tables)
@@ -93,7 +94,6 @@ class Nftables(Manager):
         kept = {name: bases for name, bases in by_table.items() if self._keeps(_keeper(chains, *name), name[0])}
         return [_Table(name, kept[name], listed) for name, listed in self._nft.tables(kept).items()]
 
-
     def _keeps(self, keeper: str, family: str) -> bool:
         """Whether rules of nft's own are made in a table."""
         return keeper == self.name or (keeper == "iptables" and not iptables_save.program(iptables_save.NFT, 4 if family == "ip" else 6))
@@ -118,8 +118,7 @@ class _Table:
         self._jumps = [rule for rule in self._rules if rule["chain"] != CHAIN and _is_jump(rule)]
         self._theirs = [{"rule": rule} for rule in self._rules if rule["chain"] != CHAIN]
         self._exists = any(entry.get("chain", {}).get("name") == CHAIN for entry in listed)
-        if self._ours and not any(rule.get("comment") == MARK for rule in self._ours):
-            raise EgressError(f"nftables: chain '{self} {CHAIN}' was not made by this module, and was left alone; rename it, or open the way by hand")
+        self._strange = bool(self._ours) and not any(rule.get("comment") == MARK for rule in self._ours)
 
     def __str__(self) -> str:
         return f"{self.family} {self.name}"
@@ -140,6 +139,12 @@ class _Table:
     def wanted(self, ways: t.Collection[Way]) -> t.List[str]:
         """What :attr:`lines` would be if these ways, and no others, were opened where something stops them."""
         bases = self._stopping(ways)
+        if self._strange:
+            if bases:
+                raise EgressError(
+                    f"nftables: chain '{self} {CHAIN}' was not made by this module, and was left alone; rename it, or open the way by hand"
+                )
+            return self.lines
         if not bases:
             return []
         opened = sorted(_line(CHAIN, _rule(way, self.family)) for way in self._mine(ways))

@@ -15,10 +15,10 @@ from __future__ import annotations
 import re
 import typing as t
 
-from ansible_collections.outpost.smtp.plugins.module_utils._egress import files, nft
+from ansible_collections.outpost.smtp.plugins.module_utils._egress import files, foreign, iptables_save, nft
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.change import Change
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.errors import EgressError
-from ansible_collections.outpost.smtp.plugins.module_utils._egress.managers.manager import ANY, Manager, Way
+from ansible_collections.outpost.smtp.plugins.module_utils._egress.managers.manager import Manager, Way
 
 #: The comment that makes a rule ours. ufw keeps comments as hexadecimal digits.
 _COMMENT = "outpost_smtp"
@@ -30,8 +30,6 @@ _IPV6 = re.compile(r"^\s*IPV6\s*=\s*['\"]?yes['\"]?\s*$", re.IGNORECASE | re.MUL
 #: How ufw keeps a rule on TCP to one port, from anywhere, out through any interface (backend_iptables.py, _write_rules):
 #: action, protocol, port and address to, port and address from, direction, and maybe a comment.
 _TUPLE = re.compile(r"^### tuple ### (\S+) tcp (\d+) (\S+) any (?:0\.0\.0\.0/0|::/0) out(?: comment=([0-9a-fA-F]+))?\s*$", re.MULTILINE)
-#: The rule it makes of ours, as "iptables -S" lists it.
-_LOADED = re.compile(r"^-A \S+ (?:-d (\S+) )?-p tcp -m tcp --dport (\d+) -j ACCEPT$", re.MULTILINE)
 
 
 class _Rule(t.NamedTuple):
@@ -51,8 +49,7 @@ class Ufw(Manager):
         opened: t.Set[Way] = set()
         for version in (4, 6):
             kept = {way for way in self._kept() if way.version == version}
-            in_force = self._in_force(version) if kept else None
-            opened |= kept if in_force is None else kept & in_force
+            opened |= self._in_force(version, kept) if kept else set()
         return opened
 
     def plan(self, ways: t.Collection[Way]) -> t.List[Change]:
@@ -71,7 +68,7 @@ class Ufw(Manager):
         said = ""
         # Each comes before those that were added earlier, so the last is the first of all.
         for way in sorted(missing, reverse=True):
-            if way in kept:  # and not in force: it was taken out of the kernel, or a run was killed in between
+            if way in kept:  # and not in force: it was taken out of the kernel, or somebody put a rule before it
                 said = self._ufw("delete", *_rule(way))
             said = self._ufw("prepend", *_rule(way))
         for way in sorted(kept - wanted):
@@ -95,18 +92,20 @@ class Ufw(Manager):
                 if way is not None:
                     yield _Rule(action, way, action == "allow" and comment.lower() == _IN_HEX)
 
-    def _in_force(self, version: int) -> t.Optional[t.Set[Way]]:
-        """What the chain of ufw's user lets out; None where there is no such chain, since ufw then stops nothing either."""
+    def _in_force(self, version: int, kept: t.Set[Way]) -> t.Set[Way]:
+        """Those that the chain of ufw's user lets out, which a rule before ours may prevent. Without that chain ufw stops nothing."""
         command = nft.find("iptables" if version == 4 else "ip6tables")
         if command is None:
-            return None
-        code, out, err = self._run([command, "-w", "-S", _chain(version)], "")
+            return kept
+        chain = _chain(version)
+        code, out, err = self._run([command, "-w", "-S", chain], "")
         if code == 1:  # what each version of iptables says differs; ufw goes by this too (backend_iptables.py, get_status)
-            return None
+            return kept
         if code != 0:
             raise EgressError(f"the rules that ufw has loaded can not be listed: {err.strip() or f'exit status {code}'}")
-        found = (Way.read(version, address or ANY[version], port) for address, port in _LOADED.findall(out))
-        return {way for way in found if way is not None}
+        rules = iptables_save.in_words_of_nft(version, "filter", iptables_save.parse(f"*filter\n{out}")["filter"])
+        base = {"family": iptables_save.FAMILIES[version], "name": chain, "policy": "drop"}
+        return {way for way in kept if all(foreign.verdict(base, rules, packet).outcome == foreign.PASS for packet in foreign.samples(*way))}
 
     def _require_possible(self, missing: t.Collection[Way]) -> None:
         """Raise EgressError for what ufw would refuse, or would not do and not say so."""

@@ -17,7 +17,7 @@ import re
 import ssl
 import typing as t
 
-from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import x509
+from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls import client_certificate, x509
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.trust import Trust
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.tls.x509 import Certificate
 
@@ -125,8 +125,8 @@ def trusted_roots(trust: Trust) -> list[Certificate]:
         if not context.get_ca_certs():
             directories.append(ssl.get_default_verify_paths().capath)
     if trust.ca_file:
-        with contextlib.suppress(OSError):
-            context.load_verify_locations(cafile=trust.ca_file)
+        with contextlib.suppress(OSError), client_certificate.readable(trust.ca_file) as path:
+            context.load_verify_locations(cafile=path)
     encoded = context.get_ca_certs(binary_form=True)
     for directory in filter(None, directories):
         encoded += _roots_in(directory)

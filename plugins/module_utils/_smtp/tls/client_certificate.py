@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The certificate and the key by which this host shows who it is."""
+"""The certificate and the key by which this host shows who it is, and files that are read before rights are given up."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import typing as t
 
 from ansible_collections.outpost.smtp.plugins.module_utils._smtp.errors import Kind, SmtpError
 
-_MAX_FILE = 1 << 20
+_MAX_FILE = 1 << 22
 _kept: dict[str, bytes] = {}
 
 
@@ -28,7 +28,7 @@ def read_now(paths: t.Iterable[str]) -> dict[str, bytes]:
 
 
 def keep(files: t.Mapping[str, bytes]) -> None:
-    """Let load() take these contents, by path, in a process that may be unable to read the files."""
+    """Let load() and readable() take these contents, by path, in a process that may be unable to read the files."""
     _kept.update(files)
 
 
@@ -43,7 +43,7 @@ def load(context: ssl.SSLContext, certificate: str, key: str | None) -> None:
     if b"PRIVATE KEY-----" not in _read(key):
         raise _error(key, "holds no private key in PEM form")
     try:
-        with _readable(certificate) as certificate_file, _readable(key) as key_file:
+        with readable(certificate) as certificate_file, readable(key) as key_file:
             context.load_cert_chain(certificate_file, key_file, password=_no_password)
     except _Encrypted:
         raise _error(key, "holds an encrypted private key, which can not be used here") from None
@@ -64,7 +64,7 @@ def _no_password() -> t.NoReturn:
 
 
 @contextlib.contextmanager
-def _readable(path: str) -> t.Iterator[str]:
+def readable(path: str) -> t.Iterator[str]:
     """A path that OpenSSL can read; what was kept of a file is given a name that no other process can use."""
     if path not in _kept:
         yield path

@@ -44,11 +44,12 @@ def verifying_context(trust: Trust) -> ssl.SSLContext:
         context.load_verify_locations(capath=trust.ca_path)
     if trust.ca_file:
         try:
-            kind = os.stat(trust.ca_file).st_mode
-            if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
-                # Reading a named pipe may never end, and all tests of a run wait for it.
-                raise SmtpError(Kind.CA_FILE, f"{trust.ca_file} is no regular file", stage="tls")
-            context.load_verify_locations(cafile=trust.ca_file)
+            with client_certificate.readable(trust.ca_file) as path:
+                kind = os.stat(path).st_mode
+                if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+                    # Reading a named pipe may never end, and all tests of a run wait for it.
+                    raise SmtpError(Kind.CA_FILE, f"{trust.ca_file} is no regular file", stage="tls")
+                context.load_verify_locations(cafile=path)
         except ssl.SSLError as exc:
             message = f"{trust.ca_file} holds no certificate in PEM form"
             raise SmtpError(Kind.CA_FILE, message, stage="tls", reason=exc.reason or "") from exc

@@ -7,25 +7,34 @@ import sys
 import typing as t
 from pathlib import Path
 
-import jinja2
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "_support"))
 
-import namespace  # noqa: E402  (needs the path set above)
+import egress_template  # noqa: E402  (needs the path set above)
+import namespace  # noqa: E402
 
 from ansible_collections.outpost.smtp.plugins.module_utils._egress import ruleset  # noqa: E402
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.addresses import Addresses  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not namespace.available(), reason="needs root and nft")
 
-TEMPLATE = Path(__file__).resolve().parents[4] / "roles" / "smtp_egress" / "templates" / "outpost_smtp.nft.j2"
 #: What a container engine does for its containers: their traffic leaves with the host's address.
 ENGINE = """
 table inet engine {
     chain postrouting {
         type nat hook postrouting priority srcnat
         oifname "out" masquerade
+    }
+}
+"""
+#: Whose filter drops what containers send, but to port 2525.
+DROPPING = """
+table inet dropping {
+    chain forward {
+        type filter hook forward priority filter; policy drop
+        ct state established,related accept
+        tcp dport 2525 accept
     }
 }
 """
@@ -64,25 +73,17 @@ finally:
 TRIES = [(address, port) for address in (namespace.FAR, namespace.FAR6) for port in (25, 465, 587, 2525)]
 
 
-def tried(forwarded: bool) -> t.Tuple[t.List[str], t.Dict[str, int]]:
-    environment = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined, autoescape=False)
-    environment.filters["comment"] = "# {}".format
-    text = environment.from_string(TEMPLATE.read_text()).render(
-        smtp_egress_mode="guard",
-        smtp_egress_destinations="relays",
-        smtp_egress_guard_forwarded=forwarded,
-        __smtp_egress_relays=[{"name": "relay", "host": "relay.example.net", "port": 587}],
-        ansible_managed="Managed",
-    )
+def tried(forwarded: bool, others: str = ENGINE) -> t.Tuple[t.List[str], t.Dict[str, int]]:
+    text = egress_template.rendered([{"name": "relay", "host": "relay.example.net", "port": 587}], forwarded=forwarded)
     addresses = {"relay.example.net": Addresses([namespace.FAR], [namespace.FAR6], "dns")}
     rules = ruleset.render(text, addresses, ruleset.Users(8, []), [])
-    found, counters = namespace.run_beside([25, 465, 587, 2525], rules + ENGINE, SCRIPT.replace("TRIES", repr(TRIES)))
+    found, counters = namespace.run_beside([25, 465, 587, 2525], rules + others, SCRIPT.replace("TRIES", repr(TRIES)))
     return found, counters
 
 
 def test_what_a_container_sends_is_refused_at_once_and_counted() -> None:
-    """All three ports, on both families, the relay's included; other ports are open."""
-    found, counters = tried(forwarded=True)
+    """All three ports, on both families, the relay's included; other ports are open. What others would drop is refused all the same."""
+    found, counters = tried(forwarded=True, others=ENGINE + DROPPING)
 
     assert found == ["refused", "refused", "refused", "reached"] * 2
     assert counters["refused_forwarded"] == 6 and counters["refused"] == 0

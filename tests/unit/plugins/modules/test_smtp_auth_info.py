@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -296,6 +297,31 @@ def test_a_user_who_is_yet_to_come_is_no_error_in_check_mode(certificates: Certi
         assert answer["ok"] and "no user nobody-of-that-name yet" in str(answer["warnings"])
     else:
         assert answer["failed"] and "nobody-of-that-name" in answer["msg"]
+
+
+@pytest.mark.parametrize(
+    ("given", "egress_user", "uid", "tested_as"),
+    [
+        (None, "mta", 0, ["mta"]),  # though the play does not say who that is
+        (None, None, 0, []),
+        ("", "mta", 0, []),
+        ("other", "mta", 0, ["other"]),
+        (None, "mta", 1000, []),
+    ],
+)
+def test_the_login_is_tested_as_the_user_whom_the_firewall_lets_out(
+    monkeypatch: pytest.MonkeyPatch, given: t.Optional[str], egress_user: t.Optional[str], uid: int, tested_as: t.List[str]
+) -> None:
+    asked: t.List[str] = []
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    monkeypatch.setattr(smtp_auth_info.users, "mail_server", lambda: egress_user)
+    monkeypatch.setattr(smtp_auth_info, "probe_all_as", lambda user, *_rest: asked.append(user) or [])
+    monkeypatch.setattr(smtp_auth_info, "probe_all", lambda *_rest: [])
+    params = {**DEFAULTS, "relays": [{"host": HOST}], "run_as": given}
+    module = types.SimpleNamespace(params=params, check_mode=False, exit_json=lambda **_facts: None)
+    smtp_auth_info.run(t.cast(t.Any, module))
+
+    assert asked == tested_as
 
 
 def test_what_stops_the_mail_is_told_in_one_word(certificates: Certificates) -> None:

@@ -5,19 +5,23 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
+import sys
 import typing as t
 from pathlib import Path
 
-import jinja2
 import pytest
 from ansible.module_utils.testing import patch_module_args
 
-from ansible_collections.outpost.smtp.plugins.module_utils._egress import program, ruleset
-from ansible_collections.outpost.smtp.plugins.module_utils._egress.addresses import Addresses
-from ansible_collections.outpost.smtp.plugins.module_utils._egress.errors import EgressError
-from ansible_collections.outpost.smtp.plugins.modules import smtp_egress
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "_support"))
 
-ROLE = Path(__file__).resolve().parents[4] / "roles" / "smtp_egress"
+import egress_template  # noqa: E402  (needs the path set above)
+
+from ansible_collections.outpost.smtp.plugins.module_utils._egress import program, ruleset  # noqa: E402
+from ansible_collections.outpost.smtp.plugins.module_utils._egress.addresses import Addresses  # noqa: E402
+from ansible_collections.outpost.smtp.plugins.module_utils._egress.errors import EgressError  # noqa: E402
+from ansible_collections.outpost.smtp.plugins.modules import smtp_egress  # noqa: E402
+
 WANTED: t.Dict[str, t.Any] = {"relays": [{"host": "SMTP.example.net.", "port": 465}], "ruleset": "text"}
 
 
@@ -127,22 +131,18 @@ def test_a_bug_is_a_sentence_too(run: t.Callable[..., t.Dict[str, t.Any]]) -> No
 def template(mode: str, exempt: t.List[int], ipv6: t.List[str], destinations: t.Any = "relays", forwarded: bool = False) -> str:
     """The role's rule set as it is loaded for two relays."""
     relays = [{"name": "primary", "host": "a.example.net", "port": 465}, {"name": "second", "host": "b.example.net", "port": 2525}]
-    environment = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined, autoescape=False)
-    environment.filters["comment"] = "# {}".format
-    source = (ROLE / "templates" / "outpost_smtp.nft.j2").read_text()
-    text = environment.from_string(source).render(
-        smtp_egress_mode=mode,
-        smtp_egress_destinations=destinations,
-        smtp_egress_guard_forwarded=forwarded,
-        __smtp_egress_relays=relays,
-        ansible_managed="Managed",
-    )
     found = {"a.example.net": Addresses(["192.0.2.10"], ipv6, "dns"), "b.example.net": Addresses(["192.0.2.20"], [], "dns")}
     networks = [ipaddress.ip_network(network) for network in destinations] if isinstance(destinations, list) else []
-    return ruleset.render(text, found, ruleset.Users(101, exempt), networks)
+    return ruleset.render(egress_template.rendered(relays, mode, destinations, forwarded), found, ruleset.Users(101, exempt), networks)
 
 
-COMMON = ['output: oifname "lo" accept', "output: tcp flags & (fin | syn | rst | ack) == syn jump smtp"]
+COUNTED = ['output: oifname "lo" accept', "output: tcp flags & (fin | syn | rst | ack) == syn jump smtp"]
+GUARDED = [
+    "guard: tcp dport { 25, 465, 587 } tcp flags & (fin | syn | rst | ack) == syn jump refuse",
+    'refuse: oifname "lo" accept',
+    "refuse: ip daddr 127.0.0.0/8 accept",
+    "refuse: ip6 daddr ::1 accept",
+]
 REFUSE = [
     'refuse: limit rate 6/minute burst 5 packets log prefix "outpost-smtp refused: " flags skuid',
     'refuse: counter name "refused" reject with tcp reset',
@@ -153,37 +153,49 @@ def test_the_rules_of_mode_allow() -> None:
     text = template("allow", [], ["2001:db8::10"])
     ruleset.require_own_table_only(text)
     assert ruleset.rules(text) == [
-        *COMMON,
+        *COUNTED,
         'smtp: ip daddr { 192.0.2.10 } tcp dport 465 counter name "accepted" accept',
         'smtp: ip6 daddr { 2001:db8::10 } tcp dport 465 counter name "accepted" accept',
         'smtp: ip daddr { 192.0.2.20 } tcp dport 2525 counter name "accepted" accept',
-        *REFUSE,  # never jumped to
     ]
 
 
 def test_the_rules_of_mode_guard() -> None:
+    """A relay on a port that nobody is kept from needs no exception."""
     text = template("guard", [0], [])
     ruleset.require_own_table_only(text)
     assert ruleset.rules(text) == [
-        *COMMON,
+        *GUARDED,
+        "refuse: ip daddr { 192.0.2.10 } tcp dport 465 meta skuid 101 accept",
+        "refuse: meta skuid { 0 } accept",
+        *REFUSE,
+        *COUNTED,
         'smtp: ip daddr { 192.0.2.10 } tcp dport 465 meta skuid 101 counter name "accepted" accept',
         'smtp: ip daddr { 192.0.2.20 } tcp dport 2525 meta skuid 101 counter name "accepted" accept',
-        "smtp: tcp dport { 25, 465, 587 } meta skuid { 0 } accept",
-        "smtp: tcp dport { 25, 465, 587 } jump refuse",
-        *REFUSE,
     ]
+
+
+def test_what_other_tests_load_is_what_the_role_loads() -> None:
+    recorded = Path(__file__).resolve().parents[2] / "_support" / "egress_guard.nft"
+    assert egress_template.rendered([{"name": "primary", "host": "relay.example", "port": 587}]) == recorded.read_text(encoding="utf-8")
 
 
 def test_the_rules_for_any_destination_and_for_networks() -> None:
-    sender = 'meta skuid 101 counter name "accepted" accept'
-    assert [rule for rule in ruleset.rules(template("guard", [], [], "any")) if "accepted" in rule] == [
-        f"smtp: tcp dport 465 {sender}",
-        f"smtp: tcp dport 2525 {sender}",
-    ]
-    assert [rule for rule in ruleset.rules(template("guard", [], [], ["192.0.2.0/24"])) if "accepted" in rule] == [
-        f"smtp: ip daddr {{ 192.0.2.0/24 }} tcp dport 465 {sender}",
-        f"smtp: ip daddr {{ 192.0.2.0/24 }} tcp dport 2525 {sender}",
-    ]
+    for destinations, where in (("any", ""), (["192.0.2.0/24"], "ip daddr { 192.0.2.0/24 } ")):
+        assert [rule for rule in ruleset.rules(template("guard", [], [], destinations)) if "skuid 101" in rule] == [
+            f"refuse: {where}tcp dport 465 meta skuid 101 accept",
+            f'smtp: {where}tcp dport 465 meta skuid 101 counter name "accepted" accept',
+            f'smtp: {where}tcp dport 2525 meta skuid 101 counter name "accepted" accept',
+        ]
+
+
+def test_the_page_for_people_shows_these_rules() -> None:
+    page = (egress_template.TEMPLATE.parents[1] / "README.md").read_text(encoding="utf-8")
+    shown = re.search(r"^```\n(table inet outpost_smtp\n.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert shown is not None
+    text = egress_template.rendered([{"name": "smtp-example-net", "host": "smtp.example.net", "port": 465}])
+    found = {"smtp.example.net": Addresses(["192.0.2.10"], ["2001:db8::10"], "dns")}
+    assert ruleset.rules(shown.group(1)) == ruleset.rules(ruleset.render(text, found, ruleset.Users(101, []), []))
 
 
 def test_what_is_forwarded_is_refused_only_when_asked_for() -> None:
@@ -203,8 +215,8 @@ def test_nobody_is_exempt_by_default() -> None:
 def test_no_rule_can_lock_anybody_out(mode: str, destinations: t.Any) -> None:
     """The only way to a reject goes through a rule that names the three mail ports, and no policy drops."""
     text = template(mode, [0], ["2001:db8::10"], destinations)
-    assert text.count("policy accept;") == text.count("type filter") == 1
+    guarded = mode == "guard"
+    assert text.count("policy accept;") == text.count("type filter") == (2 if guarded else 1)
     rules = ruleset.rules(text)
-    assert [rule for rule in rules if "reject" in rule] == ['refuse: counter name "refused" reject with tcp reset']
-    ways = [rule for rule in rules if "jump refuse" in rule]
-    assert ways == (["smtp: tcp dport { 25, 465, 587 } jump refuse"] if mode == "guard" else [])
+    assert [rule for rule in rules if "reject" in rule] == (REFUSE[1:] if guarded else [])
+    assert [rule for rule in rules if "jump refuse" in rule] == (GUARDED[:1] if guarded else [])

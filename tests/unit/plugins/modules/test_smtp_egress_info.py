@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import json
 import typing as t
+from pathlib import Path
 
 import pytest
+import yaml
 from ansible.module_utils.testing import patch_module_args
 
-from ansible_collections.outpost.smtp.plugins.module_utils._egress import overview
+from ansible_collections.outpost.smtp.plugins.module_utils._egress import addresses, blame, denials, overview, refused_log
 from ansible_collections.outpost.smtp.plugins.modules import smtp_egress_info
 
 
@@ -53,3 +55,16 @@ def test_options_are_passed_on(run: t.Callable[..., t.Dict[str, t.Any]]) -> None
 def test_what_is_wrong_is_said_in_a_sentence(run: t.Callable[..., t.Dict[str, t.Any]], options: t.Dict[str, t.Any], message: str) -> None:
     result = run(**options)
     assert result["failed"] and message in result["msg"]
+
+
+def test_the_documented_values_are_what_comes_back(tmp_path: Path) -> None:
+    closed = [addresses.Relay("closed", "127.0.0.1", 1)]
+    facts = overview.Overview(lambda *_call: (127, "", ""), str(tmp_path)).facts(closed, "root", 1)
+    documented = yaml.safe_load(smtp_egress_info.RETURN)
+
+    assert set(facts) == set(documented) and facts["relays"][0]["blocked_by"]
+    assert set(facts["relays"][0]) == set(documented["relays"]["contains"])
+    assert set(blame.BlockedBy._fields) == set(documented["relays"]["contains"]["blocked_by"]["contains"])
+    assert set(refused_log.Refused._fields) == set(documented["refused"]["contains"])
+    assert set(denials.Denial._fields) == set(documented["denials"]["contains"])
+    assert set(denials.Profile._fields) == set(documented["apparmor_profiles"]["contains"])

@@ -20,25 +20,7 @@ from ansible_collections.outpost.smtp.plugins.module_utils._egress.probe import 
 
 real = pytest.mark.skipif(not namespace.available(), reason="needs root and nft")
 
-GUARD = f"""
-table inet outpost_smtp {{
-    counter accepted {{
-    }}
-    counter refused {{
-    }}
-    chain managed_by_outpost_smtp {{
-    }}
-    chain output {{
-        type filter hook output priority 60; policy accept
-        tcp flags & (fin | syn | rst | ack) == syn jump smtp
-    }}
-    chain smtp {{
-        ip daddr {namespace.FAR} tcp dport 587 meta skuid 8 counter name "accepted" accept
-        ip6 daddr {namespace.FAR6} tcp dport 587 meta skuid 8 counter name "accepted" accept
-        tcp dport {{ 25, 465, 587 }} counter name "refused" reject with tcp reset
-    }}
-}}
-"""
+GUARD = namespace.guard(8)
 SCRIPT = """
 import json, os, subprocess, tempfile
 from ansible_collections.outpost.smtp.plugins.module_utils._egress import blame
@@ -112,6 +94,20 @@ def test_another_chain_is_named_with_its_rule(verdict: str) -> None:
 
     assert found is not None and found.cause == blame.OTHER_CHAIN, found
     assert f"rule 'tcp dport 587 {verdict}" in found.detail and "chain 'inet guard output'" in found.detail
+
+
+@real
+@pytest.mark.parametrize("rules", ["", GUARD], ids=["alone", "beside our table"])
+def test_rules_that_do_not_tell_are_not_called_clean(rules: str) -> None:
+    """The mark of a packet is known to the kernel alone, and without a counter nothing shows that the rule is the one."""
+    doubtful = blocked_by(rules + output("meta mark 0 tcp dport 587 drop"), listening=[443])
+    assert doubtful is not None and "do not tell" in doubtful.detail, doubtful
+
+
+@real
+def test_what_our_own_chain_has_counted_has_passed_such_rules() -> None:
+    passed = blocked_by(GUARD + output("meta mark 1 tcp dport 587 drop"), far("tcp dport 587 drop"), listening=[443])
+    assert passed is not None and passed.cause == blame.PROVIDER_SUSPECTED and "nothing on this server is in the way" in passed.detail, passed
 
 
 @real
@@ -201,6 +197,11 @@ def test_a_limit_of_a_unit_tells_how_it_is_lifted() -> None:
 )
 def test_a_next_hop_that_is_gone_takes_its_time(word: str, ms: int, cause: str) -> None:
     assert blame.judge(Evidence(587, {"192.0.2.2": Outcome(word, 0, ms)})).cause == cause
+
+
+def test_an_answer_of_somebody_on_the_way_is_not_called_silence() -> None:
+    assert blame.judge(Evidence(587, {"192.0.2.2": Outcome("host_unreachable", 0, 1)})).detail.startswith("a router or firewall on the way refuses")
+    assert blame.judge(Evidence(587, TIMED_OUT, siblings={465: True})).detail.startswith("there is no answer")
 
 
 def test_what_forbids_connect_is_on_this_host() -> None:

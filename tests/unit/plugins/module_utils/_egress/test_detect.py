@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.outpost.smtp.plugins.module_utils._egress import iptables_save, nft
+from ansible_collections.outpost.smtp.plugins.module_utils._egress import foreign, iptables_save, nft
+from ansible_collections.outpost.smtp.plugins.module_utils._egress.blocking import Blocked
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.errors import EgressError
-from ansible_collections.outpost.smtp.plugins.module_utils._egress.managers.detect import Detected, detect, look
+from ansible_collections.outpost.smtp.plugins.module_utils._egress.managers.detect import Detected, choose, look
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.nft import Json
 
 RULES = "*filter\n:INPUT ACCEPT [0:0]\n:OUTPUT DROP [0:0]\nCOMMIT\n"
@@ -54,7 +55,7 @@ class Host:
         return 0, self.saved.get(program, ""), ""
 
     def detect(self) -> Detected:
-        return detect(self.run, str(self.root), self.chains)
+        return look(self.run, str(self.root), self.chains)
 
 
 @pytest.fixture
@@ -127,29 +128,69 @@ def test_other_names_of_netfilter_persistent_are_no_services_of_their_own(host: 
     assert host.detect().active == ()
 
 
+ALL = ("firewalld", "ufw", "iptables", "nftables")
+
+
+def several(*active: str) -> Detected:
+    return Detected(active[0], active, {name: f"{name} is there" for name in active})
+
+
+def stopping(*managers: str) -> t.List[Blocked]:
+    """Chains that stop mail: by the name of who keeps them, where "legacy" stands for the legacy iptables."""
+    packet = foreign.Syn("192.0.2.10", 465, ())
+    names = {"firewalld": "inet firewalld filter_OUTPUT", "nftables": "inet filter output", "legacy": "iptables-legacy filter OUTPUT"}
+    return [
+        Blocked(names.get(name, "ip filter OUTPUT"), name.replace("legacy", "iptables"), 0, foreign.STOP, "its policy is drop", [packet])
+        for name in managers
+    ]
+
+
+def test_all_that_are_active_are_named(host: Host) -> None:
+    host.install("firewalld", "iptables", "nftables")
+    host.enable_ufw()
+    assert host.detect().active == ALL
+
+
 @pytest.mark.parametrize(
-    ("services", "ufw", "named"),
+    ("active", "blocked", "former", "chosen"),
     [
-        (["firewalld", "nftables"], False, ("firewalld", "nftables")),
-        (["firewalld"], True, ("firewalld", "ufw")),
-        (["nftables"], True, ("ufw", "nftables")),
-        (["iptables", "nftables"], False, ("iptables", "nftables")),
-        (["firewalld", "iptables", "nftables"], True, ("firewalld", "ufw", "iptables", "nftables")),
+        # ufw beside nftables.service with a file that lets everything out, and the like
+        (("ufw", "nftables"), ("ufw",), "", "ufw"),
+        (("ufw", "nftables"), ("nftables",), "", "nftables"),
+        (("firewalld", "ufw"), ("ufw",), "", "ufw"),
+        (("firewalld", "nftables"), ("nftables",), "", "nftables"),
+        (("firewalld", "ufw"), (), "", "firewalld"),
+        # a chain called like those of iptables is iptables' where that is active, else nft's
+        (("iptables", "nftables"), ("iptables",), "", "iptables"),
+        (("iptables", "nftables"), ("legacy",), "", "iptables"),
+        (("ufw", "nftables"), ("iptables",), "", "nftables"),
+        # what is open already stops nothing any more
+        (("firewalld", "ufw"), (), "ufw", "ufw"),
+        (("ufw", "nftables"), ("ufw",), "ufw", "ufw"),
+        # a chain of somebody who is not active is named later
+        (("ufw", "nftables"), ("firewalld",), "", "ufw"),
     ],
 )
-def test_managers_that_fight(host: Host, services: t.List[str], ufw: bool, named: t.Tuple[str, ...]) -> None:
-    host.install(*services)
-    if ufw:
-        host.enable_ufw()
+def test_of_several_the_one_that_stops_mail_is_the_manager(active: t.Tuple[str, ...], blocked: t.Tuple[str, ...], former: str, chosen: str) -> None:
+    assert choose(several(*active), stopping(*blocked), former) == chosen
 
+
+@pytest.mark.parametrize(
+    ("active", "blocked", "former", "named"),
+    [
+        (("ufw", "nftables"), ("ufw", "nftables"), "", ("ufw", "nftables")),
+        (ALL, ("firewalld", "ufw", "legacy", "nftables"), "", ALL),
+        (("ufw", "nftables"), ("nftables",), "ufw", ("ufw", "nftables")),
+        # when it starts, netfilter-persistent fills the table that ufw keeps
+        (("ufw", "iptables"), ("ufw",), "", ("ufw", "iptables")),
+    ],
+)
+def test_managers_that_fight(active: t.Tuple[str, ...], blocked: t.Tuple[str, ...], former: str, named: t.Tuple[str, ...]) -> None:
     with pytest.raises(EgressError, match="more than one manager") as caught:
-        host.detect()
-
-    for name in named:
-        assert f"{name} (" in str(caught.value)
-    assert "smtp_egress_manager" in str(caught.value) and "disable" in str(caught.value)
-    assert caught.value.facts["active_managers"] == list(named)
-    assert look(host.run, str(host.root), host.chains).active == named, "who only asks is told"
+        choose(several(*active), stopping(*blocked), former)
+    assert " and ".join(f"{name} ({name} is there)" for name in named) in str(caught.value)
+    assert f"smtp_egress_manager: {', '.join(named)} or none" in str(caught.value) and "disable" in str(caught.value)
+    assert caught.value.facts["active_managers"] == list(active)
 
 
 @pytest.mark.parametrize(
@@ -176,8 +217,9 @@ def test_two_that_drop_by_default_are_told_as_two(host: Host, monkeypatch: pytes
     host.load("inet filter output", policy="drop")
     host.write("proc/net/ip_tables_names", "filter\nnat\n")
     host.saved["iptables-legacy-save"] = RULES
-    with pytest.raises(EgressError, match=r"iptables \(the legacy iptables has rules .* and nftables \(chain 'inet filter output'"):
-        host.detect()
+    found = host.detect()
+    assert found.active == ("iptables", "nftables")
+    assert "the legacy iptables has rules" in found.evidence["iptables"] and "chain 'inet filter output'" in found.evidence["nftables"]
     host.saved["iptables-legacy-save"] = EMPTY
     assert host.detect().active == ("nftables",)
 
@@ -211,14 +253,14 @@ def test_legacy_tables_are_only_looked_into_where_there_are_any(host: Host) -> N
 
 def test_without_chains_nft_is_asked_and_without_nft_there_are_none(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nft, "find", lambda: None)
-    assert detect(host.run, str(host.root)).active == ()
+    assert look(host.run, str(host.root)).active == ()
 
     def run(arguments: t.Sequence[str], _text: str) -> t.Tuple[int, str, str]:
         return 1, "", "Operation not permitted"
 
     monkeypatch.setattr(nft, "find", lambda: "/usr/sbin/nft")
     with pytest.raises(EgressError, match="CAP_NET_ADMIN"):
-        detect(run, str(host.root))
+        look(run, str(host.root))
 
 
 def test_the_places_are_those_of_the_kernel() -> None:

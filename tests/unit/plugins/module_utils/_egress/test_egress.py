@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from egress_host import DROPPING, MARK, TEXT, WAYS, Host, Init, Kernel, Killed
 
-from ansible_collections.outpost.smtp.plugins.module_utils._egress import blocking, helper, own_table, probe, rollback_file, state
+from ansible_collections.outpost.smtp.plugins.module_utils._egress import blocking, helper, own_table, probe, rollback_file, selinux_ports, state
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.errors import EgressError
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.units import (
     DROP_IN_PATH,
@@ -294,3 +294,30 @@ def test_what_the_rules_do_not_tell_a_packet_does(host: Host, monkeypatch: pytes
         assert caught.value.facts["changed"] is False and caught.value.facts["rolled_back"]
         assert not kernel(host).loaded
     assert sorted(sent) == [("192.0.2.10", 465, 0, 0), ("2001:db8::10", 465, 0, 0)]
+
+
+def test_a_port_that_selinux_keeps_from_postfix_is_labelled_and_the_label_removed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels: t.Set[str] = set()
+
+    def run_semanage(_run: t.Any, _port: int, *arguments: str) -> str:
+        if arguments[0] == "-a":
+            labels.add(arguments[-1])
+        elif arguments[0] == "-d":
+            labels.remove(arguments[-1])
+        return "".join(f"smtp_port_t tcp {port}\n" for port in labels)
+
+    monkeypatch.setattr(selinux_ports, "_semanage", run_semanage)
+    monkeypatch.setattr(selinux_ports, "_allowed", lambda kind, _root: kind == "smtp_port_t")
+    host.path("/sys/fs/selinux").mkdir(parents=True)
+    host.path("/sys/fs/selinux/enforce").write_text("1")
+    host.request = host.request._replace(relays=[relay._replace(port=2526) for relay in host.request.relays])
+    untouched = host.snapshot()
+
+    predicted = host.present(check_mode=True)
+    assert host.snapshot() == untouched and not labels
+    first = host.present()
+    assert first["diff"] == predicted["diff"] and labels == {"2526"}
+    assert "SELinux label of TCP port 2526" in [entry["after_header"] for entry in first["diff"]]
+    assert not host.present()["changed"]
+    assert "SELinux label of TCP port 2526" in [entry["after_header"] for entry in host.absent()["diff"]]
+    assert not labels and host.snapshot() == untouched and not host.absent()["changed"]

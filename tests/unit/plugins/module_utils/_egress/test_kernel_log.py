@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The kernel's log: who was refused, and what a security module has denied. The lines are as Linux 6 writes them."""
+"""The kernel's log: who was refused, and what a security module has denied.
+
+The lines are as Linux 6 writes them: net/netfilter/nf_log_syslog.c, security/selinux/avc.c, security/apparmor/{file,net}.c.
+"""
 
 from __future__ import annotations
 
@@ -98,6 +101,10 @@ SELINUX_FILE = (
     'audit: type=1400 audit(1795470000.123:48): avc:  denied  { read } for  pid=999 comm="smtp" name="main.cf" dev="sda1" ino=5 '
     "scontext=system_u:system_r:postfix_smtp_t:s0 tcontext=unconfined_u:object_r:user_tmp_t:s0 tclass=file permissive=0"
 )
+SELINUX_SOCKET = (
+    'audit: type=1400 audit(1795470000.123:49): avc:  denied  { create } for  pid=999 comm="smtp" '
+    "scontext=system_u:system_r:postfix_smtp_t:s0 tcontext=system_u:system_r:postfix_smtp_t:s0 tclass=tcp_socket permissive=0"
+)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +113,9 @@ SELINUX_FILE = (
         (APPARMOR, "apparmor", "/etc/postfix/outpost_smtp/**", "'/etc/postfix/outpost_smtp/** r,' to /etc/apparmor.d/local/postfix-smtp"),
         (APPARMOR_SOCKET, "apparmor", "family inet6", "'network inet6 stream,' to /etc/apparmor.d/local/usr.lib.postfix.sbin.smtp"),
         (SELINUX_PORT, "selinux", "port 2526", "semanage port -a -t smtp_port_t -p tcp 2526"),
+        (SELINUX_PORT.replace("unreserved_port_t", "http_cache_port_t"), "selinux", "2526 of type http_cache_port_t", "audit2why"),
+        (SELINUX_SOCKET, "selinux", "may not create tcp_socket of type postfix_smtp_t", "audit2why"),
+        (APPARMOR.replace('denied_mask="r"', 'denied_mask="wc"'), "apparmor", "/etc/postfix", "outpost_smtp/** w,'"),
         (SELINUX_FILE, "selinux", "main.cf of type user_tmp_t", "restorecon -Rv /etc/postfix"),
     ],
 )

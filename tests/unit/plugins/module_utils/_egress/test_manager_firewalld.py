@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.outpost.smtp.plugins.module_utils._egress import foreign, nft
+from ansible_collections.outpost.smtp.plugins.module_utils._egress import files, foreign, nft
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.errors import EgressError
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.managers import firewalld, firewalld_policy, firewalld_reload
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.managers.firewalld import Firewalld
@@ -90,6 +90,8 @@ class Host:
         return 0, "", ""
 
     def nft(self, rest: t.List[str]) -> t.Tuple[int, str, str]:
+        if rest == ["--version"]:
+            return 0, "nftables v1.0.6 (Lester Gooch #5)", ""
         if rest[:2] == ["delete", "table"]:
             self.stopgap = False
             return 0, "", ""
@@ -226,8 +228,9 @@ def test_a_file_that_somebody_edited_is_not_taken_for_ours(before, after):
 
 def test_a_file_that_firewalld_has_written_itself_is_ours_all_the_same():
     text = (
-        '<?xml version="1.0" encoding="utf-8"?>\n<policy target="CONTINUE" priority="-30000"><egress-zone name="ANY"/><short>x</short><ingress-zone '
-        'name="HOST"/><rule family="ipv4"><destination address="192.0.2.10"/><port protocol="tcp" port="465"/><accept/></rule></policy>'
+        '<?xml version="1.0" encoding="utf-8"?>\n<policy target="CONTINUE" priority="-30000"><egress-zone name="ANY"/><short>x</short>'
+        '<description>Outbound mail to the relays, whatever other policies drop.</description><ingress-zone name="HOST"/>'
+        '<rule family="ipv4"><destination address="192.0.2.10"/><port protocol="tcp" port="465"/><accept/></rule></policy>'
     )
     assert firewalld_policy.read(text) == {FIRST}
 
@@ -303,6 +306,17 @@ def test_a_policy_that_was_edited_is_put_right_by_a_reload(host, manager):
     host.policy = ("-5", {FIRST})
     manager.apply([FIRST])
     assert host.policy == ("-30000", {FIRST}) and manager.plan([FIRST]) == []
+
+
+def test_a_policy_of_our_name_that_somebody_else_made_is_left_alone(host, manager):
+    theirs = firewalld_policy.text({FIRST}).replace(firewalld_policy._DESCRIPTION, "what I let out")
+    files.write(host.path(POLICY_FILE), theirs)
+    host.policy = ("-30000", {FIRST})
+    with pytest.raises(EgressError, match="policies/outpost-smtp.xml was not made by this module, and was left alone"):
+        manager.plan([FIRST])
+    assert manager.opened() == set() and manager.plan([]) == []
+    manager.apply([])
+    assert files.read(host.path(POLICY_FILE)) == theirs and host.policy[1] == {FIRST} and host.told == []
 
 
 def test_a_firewalld_that_is_stopped_finds_the_policy_when_it_starts(host, manager):

@@ -63,6 +63,7 @@ PRELUDE = r"""
 import json, subprocess
 from ansible_collections.outpost.smtp.plugins.module_utils._egress import blocking, foreign, probe
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.command import run
+from ansible_collections.outpost.smtp.plugins.module_utils._egress.errors import EgressError
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.managers.iptables import Iptables
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.managers.manager import Way
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.nft import Nft
@@ -151,6 +152,24 @@ done["mended"] = not manager.plan(WAYS) and manager.opened() == set(WAYS)
 """,
     )
     assert done == {"found": 1, "mended": True}
+
+
+@variants
+def test_a_strangers_chain_of_our_name_is_left_alone(variant: str) -> None:
+    done = on_rules(
+        variant,
+        """
+shell("iptables-VARIANT -N OUTPOST-SMTP; iptables-VARIANT -A OUTPOST-SMTP -p tcp --dport 1 -j DROP")
+theirs = saved()
+try:
+    manager.apply(WAYS)
+except EgressError as error:
+    done["said"] = str(error)
+done["nothing to close"] = manager.plan([]) == [] and manager.apply([]) is None
+done["same"] = saved() == theirs
+""",
+    )
+    assert f"chain OUTPOST-SMTP of iptables-{variant} was not made by this module" in done["said"] and done["nothing to close"] and done["same"]
 
 
 @variants

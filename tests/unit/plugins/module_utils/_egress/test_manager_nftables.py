@@ -268,10 +268,11 @@ try:
     manager.apply(WAYS)
 except EgressError as error:
     done["said"] = str(error)
+done["nothing to close"] = manager.plan([]) == [] and manager.apply([]) is None
 done["same"] = nft("-s", "list", "ruleset") == ruleset
 """
     )
-    assert "chain 'inet filter outpost_smtp' was not made by this module" in done["said"] and done["same"]
+    assert "chain 'inet filter outpost_smtp' was not made by this module" in done["said"] and done["nothing to close"] and done["same"]
 
 
 @real

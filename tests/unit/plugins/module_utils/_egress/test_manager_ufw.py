@@ -16,6 +16,8 @@ from ansible_collections.outpost.smtp.plugins.module_utils._egress.managers.ufw 
 FIRST, SECOND, SIXTH = Way.to("192.0.2.10", 465), Way.to("192.0.2.10", 587), Way.to("2001:db8::10", 465)
 EVERY = {FIRST, SECOND, SIXTH, Way.to("203.0.113.0/24", 587), Way(4, "", 2525), Way(6, "", 2525)}
 
+CHAINS = {4: "ufw-user-output", 6: "ufw6-user-output"}
+
 # What an administrator has, as "ufw allow out 53", "ufw allow in on eth0 to any port 22", "ufw deny out 587/tcp" and "ufw allow out WWW" leave it.
 ADMIN = """
 ### tuple ### allow any 53 0.0.0.0/0 any 0.0.0.0/0 out
@@ -73,7 +75,7 @@ class Host:
         return self.ufw(rest[0], rest[1:])
 
     def listing(self, version: int, rest: t.List[str]) -> t.Tuple[int, str, str]:
-        chain = {4: "ufw-user-output", 6: "ufw6-user-output"}[version]
+        chain = CHAINS[version]
         assert rest == ["-w", "-S", chain]
         lines = self.loaded[version]
         if lines is None:
@@ -102,7 +104,7 @@ class Host:
         if lines is None:
             return 1, "", "ERROR: problem running"
         where = "" if address == anywhere else f"-d {address if '/' in address else address + {4: '/32', 6: '/128'}[version]} "
-        line = f"-A ufw-user-output {where}-p tcp -m tcp --dport {port} -j ACCEPT"
+        line = f"-A {CHAINS[version]} {where}-p tcp -m tcp --dport {port} -j ACCEPT"
         self.loaded[version] = [line] * (action == "prepend") + [other for other in lines if other != line]
         return 0, "Rule inserted", ""
 
@@ -152,6 +154,26 @@ def test_a_way_that_is_not_loaded_is_opened_again(host, ufw):
     assert ufw.plan([FIRST]) != [], "ufw would load the other one when it starts"
     ufw.apply([FIRST, SECOND])
     assert ufw.opened() == {FIRST, SECOND} and ufw.plan([FIRST, SECOND]) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "behind"),
+    [
+        ("-p tcp -m tcp --dport 587 -j DROP", {SECOND}),
+        ("-d 192.0.2.0/24 -p tcp -j REJECT --reject-with tcp-reset", {FIRST, SECOND}),
+        ("-p udp -m udp --dport 587 -j DROP", set()),
+        ("-p tcp -m tcp --dport 465 -m conntrack --ctstate NEW -m recent --set --name DEFAULT --mask 255.255.255.255 --rsource", set()),
+        ("-d 203.0.113.9/32 -j DROP", set()),
+    ],
+)
+def test_what_somebody_put_before_ours_does_not_stay_there(host, ufw, rule, behind):
+    """As by "ufw insert 1 deny out 587/tcp". What is none of our business stays where it is."""
+    ufw.apply([FIRST, SECOND])
+    host.loaded[4].insert(0, f"-A ufw-user-output {rule}")
+    del host.told[:]
+    assert ufw.opened() == {FIRST, SECOND} - behind and bool(ufw.plan([FIRST, SECOND])) == bool(behind)
+    ufw.apply([FIRST, SECOND])
+    assert len(host.told) == 2 * len(behind) and ufw.opened() == {FIRST, SECOND}
 
 
 def test_of_a_ufw_that_has_loaded_nothing_the_files_count(host, ufw):

@@ -12,6 +12,7 @@ from egress_host import DROPPING, RELAYS, TEXT, WAYS, Host, Kernel
 from ansible_collections.outpost.smtp.plugins.module_utils._egress import blocking, probe, request, state, ways
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.addresses import Addresses, Relay
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.errors import EgressError
+from ansible_collections.outpost.smtp.plugins.module_utils._egress.managers import detect
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.managers.manager import Way
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.request import Request
 from ansible_collections.outpost.smtp.plugins.module_utils._egress.units import DROP_IN_PATH, UNIT_PATH
@@ -89,6 +90,26 @@ def test_who_moves_to_another_manager_leaves_nothing_behind(host: Host) -> None:
     kernel(host).foreign = [{**DROPPING, "family": family, "table": "filter", "name": "OUTPUT"} for family in ("ip", "ip6")]
     moved = host.present()
     assert moved["changed"] and host.opened == {"nftables": set(), "iptables": set(WAYS)}
+
+
+def test_what_comes_before_the_ways_that_are_open_is_named(host: Host) -> None:
+    """Such as a policy of firewalld with a lower priority than ours, made since the last run."""
+    host.present()
+    done = host.snapshot()
+    kernel(host).foreign_rules = []
+    with pytest.raises(EgressError, match="chain 'inet filter output' stops mail to 192.0.2.10 port 465"):
+        host.present()
+    assert host.snapshot() == done
+
+
+def test_of_two_managers_that_are_active_the_one_that_stops_mail_is_asked(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detect, "_services", lambda _run, _root: {"ufw": "it is enabled", "nftables": "it is active"})
+    first, second = host.present(), host.present()
+    assert first["manager"] == second["manager"] == "nftables" and set(first["evidence"]) == {"nftables", "ufw"}
+    assert not second["changed"]
+    kernel(host).foreign += [{**DROPPING, "family": "ip", "table": "filter", "name": name} for name in ("OUTPUT", "ufw-before-output")]
+    with pytest.raises(EgressError, match="more than one manager"):
+        host.present()
 
 
 def test_a_chain_of_somebody_else_than_the_manager_is_named(host: Host) -> None:

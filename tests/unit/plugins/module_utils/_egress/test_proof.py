@@ -18,26 +18,7 @@ from ansible_collections.outpost.smtp.plugins.module_utils._egress.proof import 
 
 real = pytest.mark.skipif(not namespace.available(), reason="needs root and nft")
 
-GUARD = f"""
-table inet outpost_smtp {{
-    counter accepted {{
-    }}
-    counter refused {{
-    }}
-    chain managed_by_outpost_smtp {{
-    }}
-    chain output {{
-        type filter hook output priority 60; policy accept
-        oifname "lo" accept
-        tcp flags & (fin | syn | rst | ack) == syn jump smtp
-    }}
-    chain smtp {{
-        ip daddr {namespace.FAR} tcp dport 587 meta skuid 8 counter name "accepted" accept
-        ip6 daddr {namespace.FAR6} tcp dport 587 meta skuid 8 counter name "accepted" accept
-        tcp dport {{ 25, 465, 587 }} counter name "refused" reject with tcp reset
-    }}
-}}
-"""
+GUARD = namespace.guard(8)
 SCRIPT = """
 import json, subprocess
 from ansible_collections.outpost.smtp.plugins.module_utils._egress import proof

@@ -17,6 +17,7 @@ from ansible_collections.outpost.smtp.plugins.module_utils._egress import (
     blocking,
     files,
     helper,
+    lock,
     own_table,
     probe,
     program,
@@ -102,6 +103,17 @@ def test_who_waits_for_another_change_does_nothing(host: Host) -> None:
     done = in_force(host)
     assert host.program("rollback", "0", "another") == 0
     assert in_force(host) == done and rollback_file.load(str(host.root)) is not None
+
+
+def test_a_run_that_hangs_does_not_keep_the_change_from_going_back(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = in_force(host)
+    host.terms = Terms(rollback_timeout=60)
+    host.present()
+    take = lock._take
+    monkeypatch.setattr(lock, "_take", lambda descriptor, _patience: take(descriptor, 0))
+    with lock.held(str(host.root)):
+        assert host.program("rollback", "0", host.spawned[-1][-1]) == 0
+    assert in_force(host) == before
 
 
 def test_without_a_timeout_a_change_stands_once_it_is_made(host: Host) -> None:
@@ -275,7 +287,7 @@ def test_who_moves_to_another_manager_in_vain_goes_back_to_the_former(host: Host
     host.terms, host.proof["mta"] = Terms(proof_timeout=5), "timeout"
     with pytest.raises(EgressError, match="The former rules are back in force"):
         host.present()
-    assert host.order[-3:] == ["nftables 0", "iptables 0", "nftables 2"]
+    assert host.order[-5:] == ["iptables 4", "nftables 0", "iptables 4", "iptables 0", "nftables 2"]
     assert in_force(host) == before
 
 

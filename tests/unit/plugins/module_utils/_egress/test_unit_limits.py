@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 from pathlib import Path
 
@@ -47,8 +48,8 @@ def limits(root: str, unit: t.Dict[str, str], *addresses: str, **slices: t.Dict[
 
 
 def test_a_unit_without_limits(root: str) -> None:
-    assert limits(root, {"IPAddressDeny": "", "RestrictAddressFamilies": "", "PrivateNetwork": "no"}) == []
-    assert limits(root, {"RestrictAddressFamilies": "~"}) == []
+    assert limits(root, {"IPAddressDeny": "", "RestrictAddressFamilies": "~", "PrivateNetwork": "no"}) == []
+    assert limits(root, {}) == []
 
 
 def test_the_unit_that_runs_the_processes_counts() -> None:
@@ -99,7 +100,7 @@ def test_what_systemd_does_not_enforce_is_no_limit(tmp_path: Path) -> None:
         ("AF_UNIX AF_INET", [RELAY6]),
         ("AF_INET6", [RELAY]),
         ("AF_UNIX", [RELAY, RELAY6]),
-        ("none", [RELAY, RELAY6]),
+        ("", [RELAY, RELAY6]),
         ("~AF_INET6", [RELAY6]),
         ("~AF_PACKET", []),
     ],
@@ -111,3 +112,52 @@ def test_families_of_sockets(root: str, families: str, kept: t.List[str]) -> Non
 
 def test_a_network_of_its_own(root: str) -> None:
     assert limits(root, {"PrivateNetwork": "yes", "IPAddressDeny": "any"}) == ["unit postfix.service may not connect to anything: PrivateNetwork=yes"]
+
+
+class Recorded:
+    """Systemd of Debian 11, 12 or 13, as `systemctl show` was recorded there with a drop-in of these lines for the unit that runs Postfix."""
+
+    def __init__(self, version: int, lines: str) -> None:
+        text = (Path(__file__).parent / "listings" / f"unit-properties-systemd-{version}.txt").read_text()
+        self.shown = dict(block.split("\n", 1) for block in text.split("##")[1:])
+        self.lines = lines
+
+    def __call__(self, arguments: t.Sequence[str], _text: str) -> t.Tuple[int, str, str]:
+        limited = "slices" if "-.slice" in arguments else self.lines
+        units = {**self.units("none"), **self.units(limited)}
+        return 0, "\n".join(units[name] for name in arguments[arguments.index("--") + 1 :] if name in units), ""
+
+    def units(self, key: str) -> t.Dict[str, str]:
+        blocks = [block.strip("\n") + "\n" for block in self.shown[key].split("\n\n")]
+        return {re.findall(r"^Id=(.*)", block, re.M)[0]: block for block in blocks if "Id=" in block}
+
+
+DENIED_NET = "198.51.100.7"
+IN_ALL = [RELAY, DENIED_NET, RELAY6]
+
+
+@pytest.mark.parametrize("version", [247, 252, 257])
+@pytest.mark.parametrize(
+    ("lines", "kept"),
+    [
+        ("none", []),
+        (r"IPAddressDeny=any\nIPAddressAllow=localhost 192.0.2.10 2001:db8::10", [DENIED_NET]),
+        (r"IPAddressDeny=link-local multicast 198.51.100.0/24 2001:db8:1::/48", [DENIED_NET]),
+        ("RestrictAddressFamilies=none", IN_ALL),
+        ("RestrictAddressFamilies=~AF_INET6 AF_PACKET", [RELAY6]),
+        (r"RestrictAddressFamilies=~AF_INET AF_INET6\nRestrictAddressFamilies=~AF_PACKET", IN_ALL),
+        ("PrivateNetwork=yes", [""]),
+        ("Slice=mail-out.slice", []),
+    ],
+)
+def test_as_each_release_shows_it(root: str, version: int, lines: str, kept: t.List[str]) -> None:
+    recorded = Recorded(version, lines)
+    # What is recorded of the slices has a limit for all of system.slice.
+    recorded.shown["slices"] = re.sub(r"(IPAddressDeny=).*", r"\1", recorded.shown["slices"])
+    assert sorted(limit.address for limit in unit_limits.find(IN_ALL, recorded, root)) == kept
+
+
+@pytest.mark.parametrize("version", [247, 252, 257])
+def test_as_each_release_shows_a_limit_of_the_slice(root: str, version: int) -> None:
+    found = unit_limits.find([RELAY, RELAY6], Recorded(version, "none"), root)
+    assert [limit.setting for limit in found] == ["IPAddressDeny=0.0.0.0/0", "IPAddressDeny=::/0"]

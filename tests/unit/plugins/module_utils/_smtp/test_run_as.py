@@ -318,10 +318,10 @@ def test_the_probe_sees_what_the_user_sees(
     assert result["ok"] is (code is None) and server.auth_attempts == (1 if code is None else 0)
 
 
-def test_the_clients_key_may_be_of_root_alone(
+def test_the_ca_file_and_the_clients_key_may_be_of_root_alone(
     relay: t.Callable[..., t.Dict[str, t.Any]], certificates: Certificates, public: Path
 ) -> None:
-    """As for smtp(8), which reads it while it still has root's rights."""
+    """As for smtp(8), which reads them while it still has root's rights."""
     own = public / "client.pem"
     shutil.copyfile(certificates.client(), str(own))
     own.chmod(0o600)
@@ -329,7 +329,7 @@ def test_the_clients_key_may_be_of_root_alone(
     context.load_verify_locations(certificates.ca_file)
     context.verify_mode = ssl.CERT_REQUIRED
     ca_file = shutil.copy(certificates.ca_file, str(public))
-    os.chmod(ca_file, 0o644)
+    os.chmod(ca_file, 0o600)
     with Server(conversation(tls="implicit", context=context)) as server:
         login = {"username": USERNAME, "password": PASSWORD, "ca_file": ca_file}
         entries = [relay(server.port, **login, client_certificate=str(own)), relay(server.port, **login, name="none")]
